@@ -1,0 +1,155 @@
+"""Stage 1: the text tower learns a dictionary. No picture takes part.
+
+From a word (or a gloss) it predicts what `recipes.clip.teacher` knows of the noun: the sentence vectors of its name
+and its definition, and its place in the taxonomy. Words that mean similar things so come to lie near each other
+before the first picture is seen; stage 2 (`recipes.clip.train`) then needs little to carry what it learns of a
+thousand classes over to words that no picture was labelled with.
+
+    python -m recipes.clip.pretrain --wordnet FOLDER --minilm FOLDER --teacher teacher.npz \\
+        --tokenizer tokenizer.json --minutes 40 --out runs/text
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bahumukha.models.clip import TextTower, TextTowerConfig
+from bahumukha.train.loop import LoopConfig, train
+from recipes.clip.classes import class_offsets
+from recipes.clip.teacher import SentenceEncoder
+from recipes.clip.texts import encode_batch, nouns, phrase, sense_ranks
+from recipes.clip.wordnet import WordNet
+
+TARGETS = ("name", "definition", "taxonomy")
+
+
+class DictionaryModel(nn.Module):
+    """The text tower with one linear read-out for each of the teacher's vectors."""
+
+    def __init__(self, config: TextTowerConfig, sizes: dict[str, int], dim: int = 256):
+        super().__init__()
+        self.text = TextTower(config, dim)
+        self.heads = nn.ModuleDict({name: nn.Linear(config.width, size) for name, size in sizes.items()})
+
+    def forward(self, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Token ids (B, L) -> unit vectors by target name."""
+        pooled = self.text.pooled(ids, mask)
+        return {name: F.normalize(head(pooled), dim=-1) for name, head in self.heads.items()}
+
+
+def token_start(tokenizer: Tokenizer, minilm: Path, width: int) -> Tensor:
+    """A first embedding for each token: the teacher's vector of the token alone, reduced to `width` by PCA.
+
+    (Static distillation, as in Model2Vec: the mean of such vectors is already a fair sentence vector.)
+    """
+    texts = [tokenizer.decode([i]).strip() or "?" for i in range(tokenizer.get_vocab_size())]
+    vectors = SentenceEncoder(minilm)(texts)
+    vectors -= vectors.mean(0)
+    _, _, axes = np.linalg.svd(vectors, full_matrices=False)
+    reduced = vectors @ axes[:width].T
+    return torch.from_numpy(reduced / reduced.std() * 0.04)
+
+
+class Entries:
+    """What there is to learn: the words of physical things, their glosses, and other nouns for breadth."""
+
+    def __init__(self, wordnet: WordNet, ranks: dict[tuple[str, int], int], teacher: dict[str, np.ndarray]):
+        self.row = {int(o): i for i, o in enumerate(teacher["offsets"])}
+        self.name_row = {str(n): i for i, n in enumerate(teacher["names"])}
+        self.teacher = teacher
+        self.glosses = [wordnet[int(o)].gloss for o in teacher["offsets"]]
+        interest = interest_of(wordnet, [int(o) for o in teacher["offsets"]])
+        self.nouns = list(nouns(wordnet, ranks, list(self.row)))
+        weights = np.array([n.weight * interest[self.row[n.offset]] for n in self.nouns])
+        self.noun_chance = np.cumsum(weights / weights.sum())
+        self.gloss_chance = np.cumsum(interest / interest.sum())
+        self.other = [str(n) for n in teacher["names"]]
+
+    def batches(self, tokenizer: Tokenizer, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
+        """60% words in phrases, 15% glosses, 25% any noun; a target that an entry lacks has weight 0."""
+        rng = np.random.default_rng(seed)
+        counts = (int(size * 0.6), int(size * 0.15), size - int(size * 0.6) - int(size * 0.15))
+        while True:
+            picked = [self.nouns[i] for i in np.searchsorted(self.noun_chance, rng.random(counts[0]))]
+            glosses = np.searchsorted(self.gloss_chance, rng.random(counts[1]))
+            others = [self.other[i] for i in rng.integers(len(self.other), size=counts[2])]
+            texts = [phrase(n.word, rng) if rng.random() < 0.5 else n.word for n in picked]
+            texts += [self.glosses[i] for i in glosses] + others
+            rows = np.array([self.row[n.offset] for n in picked] + list(glosses))
+            names = np.array([self.name_row[n.word] for n in picked])
+            yield self._batch(tokenizer, texts, rows, names, glosses, others)
+
+    def _batch(self, tokenizer, texts, rows, names, glosses, others) -> dict[str, Tensor]:  # noqa: ANN001
+        ids, mask = encode_batch(tokenizer, texts, limit=28)
+        other_names = np.array([self.name_row[n] for n in others])
+        name = np.concatenate(
+            [self.teacher["name"][names], self.teacher["gloss"][glosses], self.teacher["name"][other_names]]
+        )
+        batch = {"ids": ids, "mask": mask, "name": name.astype(np.float32)}
+        for target in ("definition", "taxonomy"):
+            batch[target] = self.teacher[target][rows].astype(np.float32)
+        return {k: torch.from_numpy(v) for k, v in batch.items()}
+
+
+def interest_of(wordnet: WordNet, offsets: list[int]) -> np.ndarray:
+    """How often to draw a synset: what photographs show most (the classes, what they are kinds of, their kin)."""
+    classes = set(class_offsets())
+    above = set().union(*(wordnet.ancestors(c) for c in classes))
+    kin = {k for c in classes for p in wordnet[c].hypernyms for k in wordnet.hyponyms.get(p, [])}
+    below = {k for c in classes for k in wordnet.hyponyms.get(c, [])}
+    interest = np.ones(len(offsets))
+    for i, offset in enumerate(offsets):
+        if offset in classes or offset in above:
+            interest[i] = 20
+        elif offset in kin or offset in below:
+            interest[i] = 4
+    return interest
+
+
+def main() -> None:
+    """Train within the time given; `--out/checkpoint.pt` holds the tower and its read-outs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun and index.noun")
+    parser.add_argument("--minilm", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--resume", action="store_true")
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    wordnet = WordNet.read(args.wordnet / "data.noun")
+    tokenizer = Tokenizer.from_file(str(args.tokenizer))
+    with np.load(args.teacher) as archive:
+        teacher = {name: archive[name] for name in archive.files}
+    config = TextTowerConfig(vocabulary=tokenizer.get_vocab_size())
+    model = DictionaryModel(config, {t: teacher[t].shape[1] for t in TARGETS})
+    if not args.resume:
+        with torch.no_grad():
+            model.text.token.weight.copy_(token_start(tokenizer, args.minilm, config.width))
+    entries = Entries(wordnet, sense_ranks(args.wordnet / "index.noun"), teacher)
+
+    def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        guesses = model(batch["ids"], batch["mask"])
+        losses = {t: 1 - (guesses[t][: len(batch[t])] * batch[t]).sum(-1).mean() for t in TARGETS}
+        return {"loss": sum(losses.values(), torch.zeros(())), **losses}
+
+    loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate)
+    batches = entries.batches(tokenizer, args.batch, seed=0)
+    for report in train(model, batches, step, loop, args.out, args.resume):
+        print(report, flush=True)
+
+
+if __name__ == "__main__":
+    main()

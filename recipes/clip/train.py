@@ -1,0 +1,241 @@
+"""Stage 2: the contrastive training of the starter CLIP, on a frozen trunk's cached features.
+
+Four kinds of pairs fill a batch of sentences:
+
+    class      a word, synonym or gloss of one of the 1,000 ImageNet classes, with that class's prototype
+    coarse     a word of a hypernym ("dog", "vehicle"), with the prototypes of everything under it
+    picture    the caption of a stamp, clip-art picture or pictogram, with that picture's cached features
+    noun       any other physical noun of WordNet, with the vector that `guess` gives it (no picture)
+
+The prototypes are the classifier's weight vectors, centred: on photographs they classify by cosine as well as the
+classifier itself. The image tower's projection starts as their principal axes.
+
+`guess` carries the 1,000 prototypes over to nouns that no picture was labelled with: a kernel mean of the prototypes
+whose classes are near in the dictionary (name, definition, taxonomy), Nadaraya-Watson with a ridge.
+
+    python -m recipes.clip.train --init runs/text --out runs/clip --minutes 20 …
+    … --leave-out ids.txt     no caption of these classes is used anywhere: how well are unseen words guessed?
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bahumukha.evaluate.imagenet import class_names
+from bahumukha.models.clip import Clip, ClipConfig, TextTowerConfig, contrastive_loss
+from bahumukha.train.loop import LoopConfig, train
+from recipes.clip.classes import class_offsets
+from recipes.clip.guess import guess_prototypes
+from recipes.clip.pictures import PictureSet
+from recipes.clip.texts import Noun, encode_batch, nouns, phrase, sense_ranks
+from recipes.clip.trunk import class_vectors, classifier
+from recipes.clip.wordnet import WordNet, offset_of
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How many of each kind stand in a batch, and what each loss weighs."""
+
+    classes: int = 176
+    coarse: int = 64
+    noun: int = 144
+    picture: int = 128
+    align: float = 2.0
+    contrast: float = 0.25
+
+
+class Captions:
+    """Draws sentences of the four kinds. `left_out` holds offsets of classes whose captions must not appear."""
+
+    def __init__(
+        self,
+        wordnet: WordNet,
+        ranks: dict[tuple[str, int], int],
+        offsets: list[int],
+        pictures: PictureSet,
+        left_out: set[int],
+    ):
+        self.classes = class_offsets()
+        self.row = {o: i for i, o in enumerate(offsets)}
+        self.wordnet = wordnet
+        self.pictures = pictures.without(words_of(wordnet, left_out))
+        shown = [c for c in self.classes if c not in left_out]
+        above = set().union(*(wordnet.ancestors(c) for c in shown)) & set(offsets) - set(shown)
+        self.members = {o: np.isin(self.classes, [shown[i] for i in wordnet.classes_under(o, shown)]) for o in above}
+        self.members |= {c: np.array([k == c for k in self.classes]) for c in shown}
+        self.class_nouns = self._with_given_names(shown, list(nouns(wordnet, ranks, shown)))
+        self.coarse_nouns = [n for n in nouns(wordnet, ranks, sorted(above)) if self.members[n.offset].sum() <= 500]
+        others = [o for o in offsets if o not in self.members and o not in left_out]
+        self.other_nouns = list(nouns(wordnet, ranks, others))
+        near = {k for c in self.classes for p in wordnet[c].hypernyms for k in wordnet.hyponyms.get(p, [])}
+        near |= {k for c in self.classes for k in wordnet.hyponyms.get(c, [])}
+        self.chance = {
+            "class": _chance([n.weight for n in self.class_nouns]),
+            "coarse": _chance([n.weight for n in self.coarse_nouns]),
+            "noun": _chance([n.weight * (6 if n.offset in near else 1) for n in self.other_nouns]),
+        }
+
+    def _with_given_names(self, shown: list[int], synonyms: list[Noun]) -> list[Noun]:
+        """The fixed list's names count as much as all synonyms together: they are what is asked most."""
+        given = dict(zip(self.classes, (name for _, name in class_names()), strict=True))
+        total = {c: sum(n.weight for n in synonyms if n.offset == c) for c in shown}
+        named = [Noun(given[c].lower(), c, 1.5) for c in shown]
+        return named + [Noun(n.word, n.offset, 1.0 * n.weight / total[n.offset]) for n in synonyms]
+
+    def draw(self, kind: str, count: int, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
+        """Sentences of a kind and the offsets that they speak of."""
+        entries = {"class": self.class_nouns, "coarse": self.coarse_nouns, "noun": self.other_nouns}[kind]
+        picked = [entries[i] for i in np.searchsorted(self.chance[kind], rng.random(count))]
+        texts = [self._sentence(n, rng) for n in picked]
+        return texts, np.array([n.offset for n in picked])
+
+    def _sentence(self, noun: Noun, rng: np.random.Generator) -> str:
+        chance = rng.random()
+        if chance < 0.1:
+            return self.wordnet[noun.offset].gloss
+        if chance < 0.15:
+            return f"{noun.word}, {self.wordnet[noun.offset].gloss}"
+        if chance < 0.5:
+            return noun.word if rng.random() < 0.5 else f"a photo of a {noun.word}"
+        return phrase(noun.word, rng)
+
+
+def _chance(weights: list[float]) -> np.ndarray:
+    return np.cumsum(np.array(weights) / np.sum(weights))
+
+
+def words_of(wordnet: WordNet, offsets: set[int]) -> set[str]:
+    """Every word of these synsets and the fixed list's names of them, in lower case."""
+    given = {o: name.lower() for o, (_, name) in zip(class_offsets(), class_names(), strict=True)}
+    words = {lemma.lower() for o in offsets for lemma in wordnet[o].lemmas}
+    return words | {given[o] for o in offsets if o in given}
+
+
+class Objective:
+    """The losses of one batch; image embeddings are computed from cached features by the tower's projection."""
+
+    def __init__(self, model: Clip, captions: Captions, prototypes: Tensor, guesses: Tensor, weights: Weights):
+        self.model, self.captions, self.weights = model, captions, weights
+        self.prototypes, self.guesses = prototypes, guesses  # (1000, width), (N, width)
+        self.shown = torch.from_numpy(np.any([captions.members[c] for c in captions.classes if c in captions.members], 0))
+
+    def batches(self, tokenizer: Tokenizer, seed: int) -> Iterator[dict[str, Tensor]]:
+        """Class, coarse and noun sentences first, then the pictures' captions."""
+        rng = np.random.default_rng(seed)
+        w = self.weights
+        while True:
+            texts, offsets = self.captions.draw("class", w.classes, rng)
+            coarse, coarse_offsets = self.captions.draw("coarse", w.coarse, rng)
+            other, other_offsets = self.captions.draw("noun", w.noun, rng)
+            features, captions, keys = self.captions.pictures.draw(w.picture, rng)
+            ids, mask = encode_batch(tokenizer, texts + coarse + other + captions, limit=32)
+            members = np.stack([self.captions.members[int(o)] for o in (*offsets, *coarse_offsets)])
+            yield {
+                "ids": torch.from_numpy(ids),
+                "mask": torch.from_numpy(mask),
+                "members": torch.from_numpy(members),  # (class + coarse, 1000)
+                "rows": torch.tensor([self.captions.row[int(o)] for o in other_offsets]),
+                "features": torch.from_numpy(features),
+                "same": torch.from_numpy(keys[:, None] == keys[None]),
+            }
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Batch -> losses by name."""
+        w, image = self.weights, self.model.image
+        texts = self.model.encode_text(batch["ids"], batch["mask"], normalize=True)
+        known, noun, caption = texts.split([w.classes + w.coarse, w.noun, w.picture])
+        classes = F.normalize(image.projection(self.prototypes), dim=1)  # (1000, dim)
+        members = batch["members"]
+        centres = F.normalize(members.float() @ classes, dim=1)
+        align = 1 - (known * centres).sum(1).mean()
+        scale = self.model.logit_scale
+        contrast = contrastive_loss(classes[self.shown], known, scale, members.T[self.shown])
+        guesses = F.normalize(image.projection(self.guesses[batch["rows"]]), dim=1)
+        guess = 1 - (noun * guesses).sum(1).mean()
+        pictures = F.normalize(image.project(batch["features"]), dim=1)
+        picture = contrastive_loss(pictures, caption, scale, batch["same"])
+        loss = w.align * (align + guess) + w.contrast * (contrast + picture)
+        return {"loss": loss, "align": align, "contrast": contrast, "noun": guess, "picture": picture, "scale": scale}
+
+
+def new_model(tokenizer: Tokenizer, weights: Path, dim: int, mean: np.ndarray) -> tuple[Clip, Tensor]:
+    """The model before stage 2, and the 1,000 centred class vectors (1000, width).
+
+    The projection is the `dim` principal axes of the class vectors; the trunk is frozen.
+    """
+    source = classifier(weights)
+    prototypes = class_vectors(source)
+    model = Clip(ClipConfig(dim, text=TextTowerConfig(vocabulary=tokenizer.get_vocab_size())))
+    source.reset_classifier(0)
+    model.image.trunk.load_state_dict(source.state_dict())
+    _, _, axes = torch.linalg.svd(prototypes, full_matrices=False)
+    with torch.no_grad():
+        model.image.projection.weight.copy_(axes[:dim])
+        model.image.mean.copy_(torch.from_numpy(mean))
+    model.image.requires_grad_(False)
+    return model, prototypes
+
+
+def start_text(model: Clip, stage1: Path) -> None:
+    """Take the text tower of stage 1; its projection into the shared space is new."""
+    state = torch.load(stage1 / "checkpoint.pt", weights_only=True)["model"]
+    tower = {k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")}
+    model.text.load_state_dict(tower)
+    nn.init.normal_(model.text.projection.weight, std=model.text.projection.in_features**-0.5)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun and index.noun")
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--trunk", type=Path, required=True, help="efficientnet-lite2-….pth")
+    parser.add_argument("--pictures", type=Path, required=True, help="features.npz of recipes.clip.pictures")
+    parser.add_argument("--init", type=Path, required=True, help="folder of stage 1")
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--rate", type=float, default=6e-4)
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose captions are not used")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train within the time given; `--out/checkpoint.pt` holds the whole Clip."""
+    args = arguments()
+    torch.manual_seed(0)
+    wordnet = WordNet.read(args.wordnet / "data.noun")
+    tokenizer = Tokenizer.from_file(str(args.tokenizer))
+    with np.load(args.teacher) as archive:
+        teacher = {name: archive[name] for name in archive.files}
+    pictures = PictureSet.read(args.pictures)
+    left_out = {offset_of(line.strip()) for line in args.leave_out.read_text().split()} if args.leave_out else set()
+
+    mean = pictures.features[pictures.photographic].astype(np.float32).mean(0)
+    model, prototypes = new_model(tokenizer, args.trunk, args.dim, mean)
+    start_text(model, args.init)
+    classes = class_offsets()
+    shown = [i for i, c in enumerate(classes) if c not in left_out]
+    guesses = guess_prototypes(wordnet, teacher, [classes[i] for i in shown], prototypes[shown].numpy())
+    offsets = [int(o) for o in teacher["offsets"]]
+    captions = Captions(wordnet, sense_ranks(args.wordnet / "index.noun"), offsets, pictures, left_out)
+    objective = Objective(model, captions, prototypes, torch.from_numpy(guesses), Weights())
+    loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate)
+    batches = objective.batches(tokenizer, seed=0)
+    for report in train(model, batches, objective, loop, args.out, args.resume):
+        print(report, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+from bahumukha.cli import main
+
+main()

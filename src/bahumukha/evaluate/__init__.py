@@ -1,0 +1,1 @@
+"""How good a model is, one file a model: every figure in a card comes from here."""

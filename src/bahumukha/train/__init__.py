@@ -1,0 +1,1 @@
+"""Training: one loop that every model shares, and one file per model."""
