@@ -25,7 +25,7 @@ from bahumukha.models.clip import TextTower, TextTowerConfig
 from bahumukha.train.loop import LoopConfig, train
 from recipes.clip.classes import class_offsets
 from recipes.clip.teacher import SentenceEncoder
-from recipes.clip.texts import encode_batch, nouns, phrase, sense_ranks
+from recipes.clip.texts import by_length, encode_batch, nouns, phrase, sense_ranks
 from recipes.clip.wordnet import WordNet
 
 TARGETS = ("name", "definition", "taxonomy")
@@ -41,7 +41,7 @@ class DictionaryModel(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Token ids (B, L) -> unit vectors by target name."""
-        pooled = self.text.pooled(ids, mask)
+        pooled = by_length(self.text.pooled, ids, mask)
         return {name: F.normalize(head(pooled), dim=-1) for name, head in self.heads.items()}
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import svds
 
+from recipes.clip.classes import class_offsets
 from recipes.clip.wordnet import WordNet
 
 TAXONOMY_DIM = 128
@@ -96,6 +97,7 @@ def main() -> None:
     wordnet = WordNet.read(args.wordnet)
     encode = SentenceEncoder(args.minilm)
     physical = wordnet.physical()
+    physical += sorted(set(class_offsets()) - set(physical))  # a street sign is "communication" to WordNet
     names = sorted({lemma.lower() for s in wordnet.synsets.values() for lemma in s.lemmas})
     print(f"{len(physical)} physical synsets, {len(names)} names", flush=True)
     taxonomy = taxonomy_vectors(wordnet, physical)

@@ -36,7 +36,7 @@ from bahumukha.train.loop import LoopConfig, train
 from recipes.clip.classes import class_offsets
 from recipes.clip.guess import guess_prototypes
 from recipes.clip.pictures import PictureSet
-from recipes.clip.texts import Noun, encode_batch, nouns, phrase, sense_ranks
+from recipes.clip.texts import Noun, by_length, encode_batch, nouns, phrase, sense_ranks
 from recipes.clip.trunk import class_vectors, classifier
 from recipes.clip.wordnet import WordNet, offset_of
 
@@ -151,7 +151,7 @@ class Objective:
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Batch -> losses by name."""
         w, image = self.weights, self.model.image
-        texts = self.model.encode_text(batch["ids"], batch["mask"], normalize=True)
+        texts = F.normalize(by_length(self.model.text, batch["ids"], batch["mask"]), dim=1)
         known, noun, caption = texts.split([w.classes + w.coarse, w.noun, w.picture])
         classes = F.normalize(image.projection(self.prototypes), dim=1)  # (1000, dim)
         members = batch["members"]

@@ -1,4 +1,4 @@
-"""What every command prints, and where: results on stdout, all else on stderr, progress only on a terminal."""
+"""What every command prints, and where: results on stdout, all else on stderr, progress on terminals only."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The ledger: one SQLite file that knows every indexed picture, so that no picture is embedded twice.
 
-A row of `files` is one path: what the file was when it was read (size, mtime, hash of all its bytes), what its
-EXIF says, and its embedding in float16. Paths are kept as bytes, since a file name need not be text. All writes
-are short transactions in WAL mode, so two processes may index at once while others search, and a kill -9 loses
-at most the batch that was not yet committed. `state` changes with every change of an embedding, by trigger,
-which lets files derived from the ledger (`vectors.py`) know whether they are still true.
+A row of `files` is one path: what the file was when it was read (size, mtime, hash of all its bytes), what
+its EXIF says, and its embedding in float16. Paths are kept as bytes, since a file name need not be text. All
+writes are short transactions in WAL mode, so two processes may index at once while others search, and a kill
+-9 loses at most the batch that was not yet committed. `state` changes with every change of an embedding, by
+trigger, which lets files derived from the ledger (`vectors.py`) know whether they are still true.
 """
 
 from __future__ import annotations
@@ -12,51 +12,21 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bahumukha.errors import ModelMismatch, PictureIndexError
+from bahumukha.search.paths import fold, text_of, under, within
+from bahumukha.search.schema import APPLICATION_ID, MIGRATIONS, statements
 
-APPLICATION_ID = 0x42414855  # "BAHU": tells our files from any other SQLite file
 BUSY_SECONDS = 30.0
-
-_SCHEMA_1 = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE roots (path BLOB PRIMARY KEY, device INTEGER, inode INTEGER, complete INTEGER NOT NULL);
-CREATE TABLE files (
-    id INTEGER PRIMARY KEY,
-    path BLOB NOT NULL UNIQUE,
-    folder TEXT NOT NULL,
-    name TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    content BLOB,
-    error TEXT,
-    width INTEGER, height INTEGER, format TEXT,
-    taken TEXT, camera TEXT, latitude REAL, longitude REAL,
-    dhash BLOB,
-    embedding BLOB
-);
-CREATE INDEX files_by_size ON files (size);
-CREATE INDEX files_by_content ON files (content);
-INSERT INTO facts VALUES ('state', lower(hex(randomblob(8))));
-CREATE TRIGGER state_insert AFTER INSERT ON files WHEN new.embedding IS NOT NULL
-    BEGIN UPDATE facts SET value = lower(hex(randomblob(8))) WHERE name = 'state'; END;
-CREATE TRIGGER state_delete AFTER DELETE ON files WHEN old.embedding IS NOT NULL
-    BEGIN UPDATE facts SET value = lower(hex(randomblob(8))) WHERE name = 'state'; END;
-CREATE TRIGGER state_update AFTER UPDATE OF id, embedding ON files WHEN new.embedding IS NOT old.embedding
-    BEGIN UPDATE facts SET value = lower(hex(randomblob(8))) WHERE name = 'state'; END;
-"""
-MIGRATIONS: tuple[str, ...] = (_SCHEMA_1,)
-"""`MIGRATIONS[v]` takes a ledger from version v to v + 1. A new schema is a new entry, never an edited one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What the ledger keeps of one file's content. `error` is set, and the rest empty, when it is unreadable."""
+    """What the ledger keeps of one file's content; of an unreadable one, only its hash and `error`."""
 
     content: bytes | None = None  # blake2b of the whole file, 32 bytes
     error: str | None = None
@@ -99,39 +69,8 @@ class Root:
     complete: bool
 
 
-def text_of(path: str) -> str:
-    """A path as text that any database and terminal can take: bytes that are not UTF-8 become U+FFFD."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
-def fold(text: str | None) -> str:
-    """Text for comparing: case and Unicode composition do not matter."""
-    return unicodedata.normalize("NFC", text or "").casefold()
-
-
-def within(paths: Sequence[str]) -> tuple[str, list[bytes]]:
-    """SQL condition, with its parameters, for files that are one of `paths` or lie below one of them.
-
-    No paths means no restriction. The ranges are answered by the index on `path`.
-    """
-    if not paths:
-        return "1", []
-    parts, values = [], []
-    for path in map(os.fsencode, paths):
-        stem = path.rstrip(os.fsencode(os.sep))
-        separator = os.fsencode(os.sep)
-        parts.append("path = ? OR (path >= ? AND path < ?)")
-        values += [path, stem + separator, stem + bytes([separator[0] + 1])]
-    return "(" + " OR ".join(parts) + ")", values
-
-
-def under(path: str, folder: str) -> bool:
-    """Whether `path` is `folder` or lies below it; both absolute."""
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
 class Ledger:
-    """An open ledger. Use as a context manager; every SQLite trouble of the file's comes out as one clear line."""
+    """An open ledger, a context manager. Trouble with its file comes out as a one-line PictureIndexError."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         """Open the ledger at `path`, migrating it to this version's schema.
@@ -146,7 +85,8 @@ class Ledger:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise PictureIndexError(
-                    f"the index's folder {self.path.parent} cannot be made ({error.strerror}); give a file with --db"
+                    f"the index's folder {self.path.parent} cannot be made ({error.strerror}); "
+                    "give a file with --db"
                 ) from error
         with self.plain_errors():
             # The generator that feeds an encoder may be advanced by another thread; never two at once.
@@ -183,12 +123,14 @@ class Ledger:
                 )
         if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             self._enter_wal()
-        db.execute("PRAGMA synchronous = NORMAL")  # with WAL: a kill loses nothing, a power cut no consistency
+        db.execute(
+            "PRAGMA synchronous = NORMAL"
+        )  # with WAL: a kill loses nothing, a power cut no consistency
         if self._version() != len(MIGRATIONS):
             self._migrate()
 
     def _enter_wal(self) -> None:
-        """SQLite does not wait for its lock when changing the journal, so two first openings would collide."""
+        """SQLite does not wait for a lock when the journal changes, so two first openings would collide."""
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -208,10 +150,11 @@ class Ledger:
             version = self._version()  # again: another process may have just done it
             if version > len(MIGRATIONS):
                 raise PictureIndexError(
-                    f"{self.path} was made by a newer version of Bahumukha; update it, or use another file with --db"
+                    f"{self.path} was made by a newer version of Bahumukha; update it, or give another "
+                    "file with --db"
                 )
             for step in MIGRATIONS[version:]:
-                for statement in _statements(step):
+                for statement in statements(step):
                     self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
@@ -279,13 +222,13 @@ class Ledger:
         known = self.fact("fingerprint")
         if known is not None and known != fingerprint:
             raise ModelMismatch(
-                f"the index {self.path} was made with {self.model} (fingerprint {known[:12]}), not with this {name} "
+                f"the index {self.path} was made with {self.model} (fingerprint {known[:12]}), not {name} "
                 f"({fingerprint[:12]}); their embeddings cannot be compared. Embed everything again with "
                 f"`bahu index FOLDER --model {name} --rebuild`, or keep a second index with --db"
             )
 
     def claim_model(self, name: str, fingerprint: str) -> None:
-        """Bind an unbound ledger to a model; raise ModelMismatch when it has another. Inside `writing` only."""
+        """Bind an unbound ledger to a model; ModelMismatch if it has another. Inside `writing` only."""
         self.require_model(name, fingerprint)
         for fact, value in (("model", name), ("fingerprint", fingerprint)):
             self._db.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (fact, value))
@@ -305,11 +248,10 @@ class Ledger:
         return [Root(os.fsdecode(path), device, inode, bool(done)) for path, device, inode, done in rows]
 
     def put_root(self, root: Root) -> None:
-        """Remember a root; inside `writing` only. Device and inode are cut to what SQLite's integers hold."""
-        numbers = [None if n is None else n & 0x7FFF_FFFF_FFFF_FFFF for n in (root.device, root.inode)]
+        """Remember a root; inside `writing` only."""
         self._db.execute(
             "INSERT OR REPLACE INTO roots VALUES (?, ?, ?, ?)",
-            (os.fsencode(root.path), *numbers, int(root.complete)),
+            (os.fsencode(root.path), root.device, root.inode, int(root.complete)),
         )
 
     def covers(self, folder: str) -> bool:
@@ -326,7 +268,7 @@ class Ledger:
             f"FROM files WHERE {condition}",
             values,
         )
-        return {os.fsdecode(row[0]): Row(*row[1:6], bool(row[6])) for row in rows}
+        return {os.fsdecode(path): Row(*rest) for path, *rest in rows}
 
     def contents_of_sizes(self, sizes: Iterable[int]) -> dict[bytes, int]:
         """Content hash -> id of a file that holds it and is embedded, for files of the given sizes."""
@@ -344,7 +286,8 @@ class Ledger:
         marks = ", ".join("?" * len(row))
         changes = ", ".join(f"{name} = excluded.{name}" for name in row if name != "path")
         self._db.execute(
-            f"INSERT INTO files ({', '.join(row)}) VALUES ({marks}) ON CONFLICT (path) DO UPDATE SET {changes}",
+            f"INSERT INTO files ({', '.join(row)}) VALUES ({marks}) "
+            f"ON CONFLICT (path) DO UPDATE SET {changes}",
             list(row.values()),
         )
 
@@ -382,25 +325,15 @@ def _names(path: str) -> dict[str, str]:
     return {"folder": text_of(folder), "name": text_of(name)}
 
 
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script, one by one: `executescript` would commit the transaction it stands in."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
 def _reason(message: str) -> str | None:
     """What to tell the user about an SQLite message, or None when the fault is ours."""
     table = {
-        "disk is full": "could not be written: the disk is full. Free some space and run the same command again; "
-        "finished batches are kept",
+        "disk is full": "could not be written: the disk is full. Free some space and run the same command "
+        "again; finished batches are kept",
         "not a database": "is not a picture index; give another file with --db",
         "malformed": "is damaged; move it away and run `bahu index` again, the pictures are untouched",
-        "unable to open": "cannot be opened; check that its folder exists and can be written, or give another "
-        "file with --db",
+        "unable to open": "cannot be opened; check that its folder exists and can be written, or give "
+        "another file with --db",
         "readonly": "cannot be written: no permission; give another file with --db",
         "locked": f"has been busy with another process for {BUSY_SECONDS:.0f} seconds; try again later",
         "disk I/O error": "could not be read or written: the disk reports an error",

@@ -7,9 +7,10 @@
     negation = "not" negation | "(" expression ")" | FIELD OPERATOR VALUE
 
 A date names a period: `date = 2021-05` is any time in that May, `date > 2021` begins with 2022, and
-`2020..2021-05` spans both ends. Text is compared without regard to case; `folder = cats` means a folder of that
-name, or below one. What a picture does not know (no EXIF date) satisfies no comparison except `!=`, so that
-`not X` is always exactly the rest of `X`. Values never enter the SQL text; field names come from a table here.
+`2020..2021-05` spans both ends. Text is compared without regard to case; `folder = cats` means a folder of
+that name, or below one. What a picture does not know (no EXIF date) satisfies no comparison except `!=`, so
+that `not X` is always exactly the rest of `X`. Values never enter the SQL text; field names come from a
+table here.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from os.path import expanduser
 
 from bahumukha.errors import UsageError
-from bahumukha.search.store import fold
+from bahumukha.search.paths import fold
 
 Condition = tuple[str, list[object]]
 """An SQL condition over `files` and its parameters."""
@@ -169,7 +171,9 @@ def _ends(value: _Token) -> tuple[str, str]:
 def _number(column: str, operator: str, value: _Token) -> Condition:
     low, high = _ends(value)
     if not all(re.fullmatch(r"[0-9]{1,18}", end) for end in (low, high)):
-        raise _error(value, f"{column} is a whole number of pixels such as 1920, or a range such as 800..1920")
+        raise _error(
+            value, f"{column} is a whole number of pixels such as 1920, or a range such as 800..1920"
+        )
     return _ordered(column, operator, int(low), min(int(high) + 1, _LARGEST))
 
 
@@ -177,9 +181,7 @@ def _date(_: str, operator: str, value: _Token) -> Condition:
     try:
         (first, _end), (_start, last) = map(_period, _ends(value))
     except ValueError:
-        raise _error(
-            value, "a date is 2021, 2021-05 or 2021-05-03, and a range is 2020..2021-05"
-        ) from None
+        raise _error(value, "a date is 2021, 2021-05 or 2021-05-03, and a range is 2020..2021-05") from None
     return _ordered("taken", operator, first, last)
 
 
@@ -215,26 +217,19 @@ def _type(_: str, operator: str, value: _Token) -> Condition:
 
 
 def _folder(_: str, operator: str, value: _Token) -> Condition:
-    from os.path import expanduser
-
+    """A name or a relative path is found anywhere along the folder's path; an absolute one at its start."""
     if operator == "~":
         return _text("folder", operator, value)
-    wanted = fold(_storable(expanduser(value.text))).replace("\\", "/").rstrip("/")
-    place = "= 1" if wanted.startswith("/") or wanted[1:2] == ":" else "> 0"
-    if place == "> 0" or wanted[1:2] == ":":
-        wanted = "/" + wanted
-    column = "replace(fold(folder), '\\', '/')"
-    slash = "'/' || " if place == "> 0" or wanted[2:3] == ":" else ""
-    return f"instr({slash}{column} || '/', ?) {place}", [wanted + "/"]
+    wanted = fold(_storable(expanduser(value.text))).replace("\\", "/")
+    absolute = wanted.startswith("/") or wanted[1:2] == ":"  # C:/pictures
+    needle = f"/{wanted.strip('/')}/" if wanted.strip("/") else "/"
+    path = "'/' || trim(replace(fold(folder), '\\', '/'), '/') || '/'"
+    return f"instr({path}, ?) {'= 1' if absolute else '> 0'}", [needle]
 
 
 def _storable(text: str) -> str:
     """Lone surrogates cannot go into a database; the ledger's own text has U+FFFD in their place."""
-    return text.encode("utf-8", "surrogateescape" if _is_escaped(text) else "replace").decode("utf-8", "replace")
-
-
-def _is_escaped(text: str) -> bool:
-    return all("\udc80" <= c <= "\udcff" for c in text if "\ud800" <= c <= "\udfff")
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 _ORDERS = ("=", "!=", "<", "<=", ">", ">=", "==")

@@ -1,6 +1,6 @@
-"""Model cards: what a model is, what it was made from, and under which licence, for people and for `bahu models`.
+"""Model cards: what a model is, what it was made from, under which licence; for people and `bahu models`.
 
-A `card.md` is Markdown after a block of plain `key: value` lines (a subset of YAML, read without a parser of YAML):
+A `card.md` is Markdown after a block of plain `key: value` lines (a small subset of YAML):
 
     ---
     licence: Apache-2.0
@@ -49,7 +49,7 @@ def read_card(folder: str | Path, name: str | None = None) -> Card:
     return Card(
         name=name or str(config.get("name") or folder.name),
         kind=config["kind"],
-        licence=details.pop("licence", None) or details.pop("license", None) or "not stated",
+        licence=details.pop("licence", "") or details.pop("license", "") or "not stated",
         summary=details.pop("summary", ""),
         size=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         folder=folder,

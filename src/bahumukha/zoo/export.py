@@ -69,11 +69,10 @@ def export_clip(
 
     pixels = torch.zeros(2, 3, preprocess.size, preprocess.size)
     ids = torch.ones(2, 8, dtype=torch.int64)
-    batch = torch.export.Dim("batch")
-    length = torch.export.Dim("length", max=model.config.text.context_length)
-    image = _trace(_ImageGraph(model), {"pixels": pixels}, {"pixels": {0: batch}})
+    free = torch.export.Dim.DYNAMIC
+    image = _trace(_ImageGraph(model), {"pixels": pixels}, {"pixels": {0: free}})
     text = _trace(
-        _TextGraph(model), {"ids": ids, "mask": ids}, {"ids": {0: batch, 1: length}, "mask": {0: batch, 1: length}}
+        _TextGraph(model), {"ids": ids, "mask": ids}, {"ids": {0: free, 1: free}, "mask": {0: free, 1: free}}
     )
     onnx.save(store_small(image, image_storage), folder / "onnx" / "image.onnx")
     onnx.save(store_small(text, text_storage), folder / "onnx" / "text.onnx")
@@ -82,7 +81,7 @@ def export_clip(
         "kind": "clip",
         "name": name,
         "dim": model.config.dim,
-        "logit_scale": round(float(model.logit_scale), 4),
+        "logit_scale": round(float(model.logit_scale.detach()), 4),
         "context_length": model.config.text.context_length,
         "preprocess": preprocess.to_dict(),
         "templates": list(templates),

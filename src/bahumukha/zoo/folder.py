@@ -1,4 +1,4 @@
-"""Models on disk: where the folder of a model is, what its `config.json` says, and a fingerprint of its weights.
+"""Models on disk: where a model's folder is, what its `config.json` says, and a fingerprint of its weights.
 
     FOLDER/
       config.json         what the model is and how to feed it (`ClipConfig`)
@@ -23,7 +23,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from bahumukha import runtime
-from bahumukha.errors import BahumukhaError, ModelError
+from bahumukha.errors import ModelError, UsageError
 from bahumukha.images import Preprocess
 
 FORMAT = 1
@@ -119,7 +119,9 @@ def read_json(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: must hold one JSON object")
     fields = _Fields(path, data)
     if fields.integer("format") != FORMAT:
-        raise ModelError(f"{path}: 'format' is {data['format']}; this version of bahumukha reads format {FORMAT}")
+        raise ModelError(
+            f"{path}: 'format' is {data['format']}; this version of bahumukha reads format {FORMAT}"
+        )
     fields.text("kind")
     return data
 
@@ -129,7 +131,9 @@ def read_config(folder: str | Path) -> ClipConfig:
     path = Path(folder) / CONFIG
     data = read_json(Path(folder))
     if data["kind"] != "clip":
-        raise ModelError(f"{path}: 'kind' is {data['kind']!r}; comparing pictures and words takes a 'clip' model")
+        raise ModelError(
+            f"{path}: 'kind' is {data['kind']!r}; comparing pictures and words takes a 'clip' model"
+        )
     fields = _Fields(path, data)
     return ClipConfig(
         name=fields.text("name"),
@@ -157,7 +161,9 @@ class _Fields:
         return self.data[key]
 
     def text(self, key: str) -> str:
-        return self._checked(key, lambda v: isinstance(v, str) and bool(v.strip()), "a text that is not empty")
+        return self._checked(
+            key, lambda v: isinstance(v, str) and bool(v.strip()), "a text that is not empty"
+        )
 
     def integer(self, key: str, at_least: int | None = None) -> int:
         allowed = "a whole number" if at_least is None else f"a whole number of at least {at_least}"
@@ -182,14 +188,15 @@ class _Fields:
 def _preprocess(path: Path, table: dict[str, Any]) -> Preprocess:
     try:
         return Preprocess.from_dict(table)
-    except (BahumukhaError, KeyError, TypeError, ValueError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ModelError(f"{path}: 'preprocess': {reason}") from error
+    except UsageError as error:  # it names the field
+        raise ModelError(f"{path}: {error}") from error
 
 
 def _templates(path: Path, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(t, str) and "{}" in t for t in value):
-        raise ModelError(f"{path}: 'templates' is {value!r}; it must be a list of texts that each contain {{}}")
+        raise ModelError(
+            f"{path}: 'templates' is {value!r}; it must be a list of texts that each contain {{}}"
+        )
     return tuple(value)
 
 

@@ -1,0 +1,55 @@
+"""A trained checkpoint -> the model folder that ships.
+
+    python -m recipes.clip.export --run runs/clip --tokenizer tokenizer.json --out src/bahumukha/starter/clip
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from bahumukha.models.clip import Clip, ClipConfig, TextTowerConfig
+from bahumukha.zoo.export import export_clip
+from recipes.clip.trunk import PREPROCESS
+
+TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}")
+"""Averaged: the bare word, and the sentences that photographs were described with in training."""
+
+
+def main() -> None:
+    """Write the folder, all but its card."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--logit-scale", type=float, help="factor of the cosine for probabilities (default: as trained)")
+    parser.add_argument("--name", default="starter/clip")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+
+    state = torch.load(args.run / "checkpoint.pt", weights_only=True)
+    tokenizer = Tokenizer.from_file(str(args.tokenizer))
+    model = Clip(ClipConfig(args.dim, text=TextTowerConfig(vocabulary=tokenizer.get_vocab_size())))
+    model.load_state_dict(state["model"])
+    if args.logit_scale:
+        torch.nn.init.constant_(model.log_scale, math.log(args.logit_scale))
+    export_clip(
+        model,
+        args.out,
+        name=args.name,
+        tokenizer=tokenizer.to_str(),
+        preprocess=PREPROCESS,
+        templates=TEMPLATES,
+        steps=state["step"],
+    )
+    for file in sorted(args.out.rglob("*")):
+        if file.is_file():
+            print(f"{file.stat().st_size / 1e6:7.2f} MB  {file.relative_to(args.out)}")
+
+
+if __name__ == "__main__":
+    main()

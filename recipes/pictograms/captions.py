@@ -1,0 +1,190 @@
+"""Captions of pictograms: which emoji an icon shows, and that emoji's names and keywords in every language.
+
+The icon sets name their icons in slightly different ways ("bear", "bear-face", "admissiontickets"). They are joined
+through the code points: from the set's own `chars.json`, else from any set's, else from the English names in the
+Unicode CLDR and in the Unicode character database. What is no emoji is captioned by its icon's name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recipes.captioned import unique
+from recipes.vocabulary import SLANG, is_english, segmented
+
+SKIN_TONES = frozenset({"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"})
+TONE_SUFFIX = re.compile(r"(?:-(?:medium-light|medium-dark|light|medium|dark))+$")
+MOST_KEYWORDS = 5  # of languages other than English, which are over a hundred
+# CLDR's English names with a colon, as people say them.
+SPOKEN = {
+    "flag": "flag of {}",
+    "keycap": "keycap {}",
+    "family": "family of {}",
+    "person": "person with {}",
+    "man": "man with {}",
+    "woman": "woman with {}",
+    "kiss": "kiss of {}",
+    "couple with heart": "couple with heart, {}",
+}
+
+
+@dataclass
+class IconSet:
+    """An Iconify package: `icons` by name, other names of the same icons, the code points and category of each."""
+
+    prefix: str
+    licence: str
+    icons: dict[str, dict]
+    width: float
+    height: float
+    aliases: dict[str, list[str]] = field(default_factory=dict)
+    characters: dict[str, str] = field(default_factory=dict)
+    categories: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> IconSet:
+        """From icons.json, chars.json, metadata.json and info.json of an unpacked package."""
+        icons, characters, metadata, info = (
+            json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            for name in ("icons", "chars", "metadata", "info")
+        )
+        aliases: dict[str, list[str]] = {}
+        for alias, entry in icons.get("aliases", {}).items():
+            if set(entry) <= {"parent", "hidden"}:  # a turned or mirrored one is another picture
+                aliases.setdefault(entry["parent"], []).append(alias)
+        return cls(
+            prefix=icons["prefix"],
+            licence=info["license"]["spdx"],
+            icons=icons["icons"],
+            width=icons.get("width", 16),
+            height=icons.get("height", 16),
+            aliases=aliases,
+            characters={name: without_selectors(points) for points, name in characters.items()},
+            categories={icon: name for name, own in metadata.get("categories", {}).items() for icon in own},
+        )
+
+    def names(self, icon: str) -> list[str]:
+        """The icon's name and its other names."""
+        return [icon, *self.aliases.get(icon, [])]
+
+    def is_skin_tone(self, icon: str) -> bool:
+        """Whether the icon only differs from another of the set by the colour of the skin."""
+        if "skin-tone" in icon or SKIN_TONES & set(self.characters.get(icon, "").split("-")):
+            return True
+        base = TONE_SUFFIX.sub("", icon)
+        return base != icon and any(name in self.icons for name in (base, f"person-{base}"))
+
+
+def without_selectors(points: str) -> str:
+    """'2764-FE0F' -> '2764': code points in lower case without the variation selectors."""
+    return "-".join(p for p in points.lower().split("-") if p not in ("fe0f", "fe0e"))
+
+
+def squashed(name: str) -> str:
+    """'flag-for-flag-india' -> 'flagindia': letters and digits of a name, to compare names by."""
+    name = unicodedata.normalize("NFKD", name.lower()).replace("flag-for-flag-", "flag-").replace("flag-for-", "flag-")
+    return re.sub(r"[^a-z0-9]", "", name.replace("&", "and"))
+
+
+@dataclass
+class Annotations:
+    """Names and keywords of emoji: language -> code points ("1f468-200d-1f33e") -> text or texts."""
+
+    names: dict[str, dict[str, str]]
+    keywords: dict[str, dict[str, list[str]]]
+
+    @classmethod
+    def read(cls, *folders: Path) -> Annotations:
+        """From the unpacked packages cldr-annotations-full and cldr-annotations-derived-full."""
+        found = cls({}, {})
+        for folder in folders:
+            for path in sorted(folder.glob("annotations*/*/annotations.json")):
+                (content,) = json.loads(path.read_text(encoding="utf-8")).values()
+                found._add(path.parent.name, content.get("annotations", {}))
+        return found
+
+    def _add(self, language: str, entries: dict[str, dict[str, list[str]]]) -> None:
+        names, keywords = self.names.setdefault(language, {}), self.keywords.setdefault(language, {})
+        for characters, entry in entries.items():
+            points = without_selectors("-".join(f"{ord(c):x}" for c in characters))
+            name = entry.get("tts", [""])[0]
+            if name and "↑" not in name:  # the mark for "as in the parent language"
+                names[points] = name
+            keywords[points] = [k for k in entry.get("default", []) if "↑" not in k]
+
+    def captions(self, points: str, vocabulary: frozenset[str]) -> dict[str, list[str]]:
+        """Language -> [name, keywords…]; empty when CLDR does not know the emoji."""
+        captions = {}
+        for language, names in self.names.items():
+            if points not in names:
+                continue
+            name, keywords = names[points], self.keywords[language].get(points, [])
+            if language == "en":
+                captions[language] = unique([spoken(name), *described(keywords, vocabulary)])
+            else:
+                captions[language] = unique([name, *keywords[:MOST_KEYWORDS]])
+        return captions
+
+
+def spoken(name: str) -> str:
+    """'flag: India' -> 'flag of India'."""
+    kind, colon, rest = name.partition(": ")
+    if not colon:
+        return name
+    return SPOKEN.get(kind, kind + ", {}").format(rest)
+
+
+def described(keywords: Iterable[str], vocabulary: frozenset[str]) -> list[str]:
+    """English keywords that say what is seen: no slang, no chat abbreviations, no signs."""
+    return [k for k in keywords if len(k) > 2 and k.lower() not in SLANG and is_english(k, vocabulary)]
+
+
+class CodePoints:
+    """Finds the code points of an icon from its names."""
+
+    def __init__(self, sets: Iterable[IconSet], annotations: Annotations) -> None:
+        self.by_name: dict[str, str] = {}
+        for points, name in annotations.names["en"].items():
+            self.by_name.setdefault(squashed(name), points)
+        for icons in sets:
+            for icon, points in icons.characters.items():
+                for name in icons.names(icon):
+                    self.by_name.setdefault(squashed(name), points)
+        for points in annotations.names["en"]:
+            if "-" not in points:
+                self.by_name.setdefault(squashed(unicodedata.name(chr(int(points, 16)), "")), points)
+        self.by_name.pop("", None)
+
+    def of(self, icons: IconSet, icon: str) -> str | None:
+        """'1f43b' for "bear-face", None for what is no emoji."""
+        for name in icons.names(icon):
+            if name in icons.characters:
+                return icons.characters[name]
+        return next((self.by_name[s] for s in map(squashed, icons.names(icon)) if s in self.by_name), None)
+
+
+def name_in_words(icon: str, vocabulary: frozenset[str]) -> str | None:
+    """'axe2' -> 'axe', 'nut-and-bolt' -> 'nut and bolt', 'admissiontickets' -> 'admission tickets', else None."""
+    text = re.sub(r"-(?:low|old)$|(?<=[a-z])-?\d$", "", icon)
+    text = re.sub(r"^flag-for-(?:flag-)?|^flag-(?!in-)", "flag of ", text).replace("-", " ")
+    text = re.sub(r"^(.+) flag$", r"flag of \1", text) if text.count(" ") < 4 else text
+    if " " in text or is_english(text, vocabulary):
+        return text
+    return segmented(text, vocabulary)
+
+
+def captions_of(
+    icons: IconSet, icon: str, points: str | None, annotations: Annotations, vocabulary: frozenset[str]
+) -> dict[str, list[str]]:
+    """All captions of an icon by language, best first; empty when its name says nothing."""
+    captions = annotations.captions(points, vocabulary) if points else {}
+    own = [n for n in (name_in_words(name, vocabulary) for name in icons.names(icon)) if n]
+    english = captions.get("en", [])
+    best = english[:1] if own and english else []
+    captions["en"] = unique([*best, *own, *english[len(best) :]])
+    return captions if captions["en"] else {}

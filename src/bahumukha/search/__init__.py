@@ -1,0 +1,331 @@
+"""Finding pictures: by sentence, by picture, by what their files say, and by their copies.
+
+    index = PictureIndex()
+    index.index(["photos"])
+    for match in index.search("a very fat gray cat", top=5):
+        print(match.rank, match.score, match.path)
+
+`store` is the ledger, `index` keeps it true to the disk, `query` and `where` read what the user typed,
+`vectors` ranks, `cutoff` ends the list, `duplicates` finds copies. This front joins them and holds nothing
+but a cache.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bahumukha.errors import PictureIndexError, UsageError
+from bahumukha.search import duplicates as _duplicates
+from bahumukha.search import index as _index
+from bahumukha.search import query as _query
+from bahumukha.search import vectors as _vectors
+from bahumukha.search.cutoff import auto_cutoff
+from bahumukha.search.duplicates import Duplicates
+from bahumukha.search.index import IndexProgress, IndexReport
+from bahumukha.search.paths import text_of, within
+from bahumukha.search.store import Ledger, empty_index
+from bahumukha.search.where import Condition, compile_where
+
+if TYPE_CHECKING:
+    from bahumukha.protocols import ImageTextEncoder
+
+__all__ = ["Duplicates", "IndexProgress", "IndexReport", "Match", "Matches", "PictureIndex"]
+
+DEFAULT_TOP = 10
+
+Cutoff = str | float | None
+"""`"auto"`, the lowest cosine to show, or None for no cut-off."""
+
+_Ranked = Callable[[int], tuple[np.ndarray, np.ndarray]]
+"""count -> ids and scores of the best `count`, best first; fewer when there are no more."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """One picture found: rank from 1, absolute path, score the cosine with the query in [-1, 1]."""
+
+    rank: int
+    path: str
+    score: float
+
+
+class Matches(list[Match]):
+    """A list of matches, best first; `vanished` better or equal ones were skipped: their files are gone."""
+
+    vanished: int = 0
+
+
+class PictureIndex:
+    """The picture index of one ledger. Opens the ledger anew for each call, so that others may use it too."""
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        encoder: ImageTextEncoder | str | Path | None = None,
+        *,
+        approximate_above: int = _vectors.APPROXIMATE_ABOVE,
+    ) -> None:
+        """`path` is the ledger, by default `index.db` in the user's data folder; nothing is opened or made
+        yet.
+
+        encoder: one, or the name of one; by default the model the ledger was made with, or the starter CLIP.
+        approximate_above: with more pictures than this, an approximate graph stands beside the ledger.
+        """
+        if path is None:
+            from bahumukha.runtime import data_home
+
+            path = data_home() / "index.db"
+        self.path = Path(path)
+        self._encoder = encoder
+        self._approximate_above = approximate_above
+        self._kept: _vectors.Vectors | None = None
+
+    # -- indexing --------------------------------------------------------------------------------------------
+
+    def index(self, folders: Iterable[str | Path], *, rebuild: bool = False) -> IndexReport:
+        """Add, update and forget until the ledger is true of `folders`; see `index_steps`."""
+        report = IndexReport()
+        for step in self.index_steps(folders, rebuild=rebuild):
+            if isinstance(step, IndexReport):
+                report = step
+        return report
+
+    def index_steps(
+        self, folders: Iterable[str | Path], *, rebuild: bool = False
+    ) -> Generator[IndexProgress | IndexReport, None, None]:
+        """The same, yielding IndexProgress on the way and the IndexReport last. Closing it keeps what is
+        done.
+
+        `rebuild` embeds everything anew, as another model needs: these folders and all that were indexed
+        before. Raises ModelMismatch, PictureIndexError, ModelError, UsageError.
+        """
+        folders = list(folders)
+        if not folders:
+            raise UsageError("give at least one folder to index")
+        # A mistyped folder should not leave an empty ledger behind.
+        if not self.path.exists() and not any(os.path.exists(folder) for folder in folders):
+            raise UsageError(f"no such file or folder: {text_of(os.fspath(folders[0]))}")
+        with Ledger(self.path, create=True) as ledger:
+            for step in _index.index_steps(ledger, self._encoder_of(ledger), folders, rebuild=rebuild):
+                if isinstance(step, IndexReport):
+                    self._derive(ledger, step)
+                yield step
+
+    def _derive(self, ledger: Ledger, report: IndexReport) -> None:
+        """Bring the files beside the ledger up to date, so that no search has to."""
+        vectors = self._vectors_of(ledger)
+        if len(vectors) <= self._approximate_above or _vectors.load_graph(self.path, vectors) is not None:
+            return
+        try:
+            _vectors.build_graph(self.path, vectors)
+        except (OSError, RuntimeError) as error:  # usearch reports a full disk as RuntimeError
+            report.notices.append(
+                f"the graph for fast search could not be written ({error}); search stays exact"
+            )
+
+    def unindexed(self, folders: Iterable[str | Path]) -> list[str]:
+        """Those of `folders` that are not in a root indexed to its end, as absolute paths."""
+        paths = [os.path.realpath(folder) for folder in folders]
+        if not paths or not self.path.exists():
+            return paths
+        with Ledger(self.path) as ledger:
+            return [path for path in paths if not ledger.covers(path)]
+
+    # -- asking ----------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: str | None = None,
+        folders: Iterable[str | Path] = (),
+        *,
+        image: str | Path | None = None,
+        plus: Sequence[str] = (),
+        minus: Sequence[str] = (),
+        top: int | None = None,
+        where: str | None = None,
+        cutoff: Cutoff = None,
+    ) -> Matches:
+        """Pictures that suit a sentence, a picture, and what else was added and subtracted, best first.
+
+        folders: only what lies in these (indexed) folders; all roots when empty.
+        top: at most so many; by default 10, or without limit when there is a cut-off.
+        where: an expression over metadata (see `where`), applied before ranking.
+        Raises PictureIndexError (nothing indexed), ModelMismatch, UsageError, ImageError.
+        """
+        condition = compile_where(where) if where is not None else None
+        terms = _query.parse_query(query, image=image, plus=plus, minus=minus)
+        _check_limits(top, cutoff)
+        with self._asking(folders) as (ledger, scopes):
+            encoder = self._encoder_of(ledger)
+            ledger.require_model(encoder.name, encoder.fingerprint)
+            vector = _query.embed_query(encoder, terms)
+            return self._rank(ledger, vector, scopes, condition, top, cutoff)
+
+    def similar(
+        self,
+        image: str | Path,
+        folders: Iterable[str | Path] = (),
+        *,
+        top: int | None = None,
+        cutoff: Cutoff = None,
+    ) -> Matches:
+        """Pictures like `image`, without itself. One that is indexed is not even opened."""
+        _check_limits(top, cutoff)
+        path = os.path.realpath(image)
+        if not os.path.exists(path):
+            raise UsageError(f"no such picture file: {text_of(os.fspath(image))}")
+        with self._asking(folders) as (ledger, scopes):
+            if self._encoder is not None:
+                encoder = self._encoder_of(ledger)
+                ledger.require_model(encoder.name, encoder.fingerprint)
+            vector = self._stored(ledger, path)
+            if vector is None:
+                encoder = self._encoder_of(ledger)
+                ledger.require_model(encoder.name, encoder.fingerprint)
+                vector = _query.embed_picture(encoder, path)
+            return self._rank(ledger, vector, scopes, None, top, cutoff, but=path)
+
+    def duplicates(
+        self, folders: Iterable[str | Path] = (), *, near: bool = False
+    ) -> tuple[list[Duplicates], int]:
+        """Groups of copies, and how many files were passed over as gone or changed since indexed."""
+        with self._asking(folders) as (ledger, scopes):
+            return _duplicates.find_duplicates(ledger, scopes, near=near)
+
+    # -- parts -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _asking(self, folders: Iterable[str | Path]) -> Iterator[tuple[Ledger, list[str]]]:
+        """The ledger, known to hold pictures, and the folders as it names them."""
+        scopes = [os.path.realpath(folder) for folder in folders]
+        with Ledger(self.path) as ledger:
+            for scope in scopes:
+                if not ledger.covers(scope):
+                    shown = text_of(scope)
+                    raise PictureIndexError(f"{shown} is not indexed; run `bahu index {shown}` first")
+            if not ledger.select("SELECT 1 FROM files WHERE embedding IS NOT NULL LIMIT 1"):
+                raise empty_index()
+            yield ledger, scopes
+
+    def _encoder_of(self, ledger: Ledger) -> ImageTextEncoder:
+        if self._encoder is None or isinstance(self._encoder, (str, Path)):
+            from bahumukha import zoo
+
+            self._encoder = zoo.load(self._encoder if self._encoder is not None else ledger.model)
+        return self._encoder
+
+    def _vectors_of(self, ledger: Ledger) -> _vectors.Vectors:
+        if self._kept is None or self._kept.state != ledger.state:
+            self._kept = _vectors.load_vectors(ledger)
+        return self._kept
+
+    def _stored(self, ledger: Ledger, path: str) -> np.ndarray | None:
+        """The embedding in the ledger of the file at `path`, if that is still the file that was embedded."""
+        rows = ledger.select(
+            "SELECT embedding, size, mtime_ns FROM files WHERE path = ? AND embedding IS NOT NULL",
+            (os.fsencode(path),),
+        )
+        found = os.stat(path)
+        if not rows or rows[0][1:] != (found.st_size, found.st_mtime_ns):
+            return None
+        vector = np.frombuffer(rows[0][0], "<f2").astype(np.float32)
+        return vector / np.linalg.norm(vector)
+
+    def _rank(
+        self,
+        ledger: Ledger,
+        vector: np.ndarray,
+        scopes: list[str],
+        condition: Condition | None,
+        top: int | None,
+        cutoff: Cutoff,
+        but: str | None = None,
+    ) -> Matches:
+        """Filter, rank, cut off, and name what is left."""
+        vectors = self._vectors_of(ledger)
+        if scopes or condition:
+            vectors = vectors.restricted(_filtered(ledger, scopes, condition))
+        if not len(vectors):
+            return Matches()
+        if top is None:
+            top = DEFAULT_TOP if cutoff is None else len(vectors)
+        graph = None
+        if cutoff is None and vectors is self._kept and len(vectors) > self._approximate_above:
+            graph = _vectors.load_graph(self.path, vectors)
+        if graph is not None:
+            return _existing(ledger, lambda count: _vectors.ask_graph(graph, vector, count), top, but)
+        return _existing(ledger, _exactly(vectors, vector, cutoff), top, but)
+
+
+def _check_limits(top: int | None, cutoff: Cutoff) -> None:
+    if top is not None and top < 1:
+        raise UsageError(f"--top {top}: at least 1 is needed")
+    if isinstance(cutoff, str) and cutoff != "auto" or isinstance(cutoff, float) and math.isnan(cutoff):
+        raise UsageError(f"--cutoff {cutoff}: give auto, or the lowest score to show, such as 0.25")
+
+
+def _filtered(ledger: Ledger, scopes: list[str], condition: Condition | None) -> np.ndarray:
+    """Ids of the files in `scopes` that satisfy `condition`."""
+    inside, values = within(scopes)
+    sql, more = condition or ("1", [])
+    rows = ledger.select(f"SELECT id FROM files WHERE {inside} AND {sql}", [*values, *more])
+    return np.fromiter((row[0] for row in rows), np.int64, len(rows))
+
+
+def _exactly(vectors: _vectors.Vectors, vector: np.ndarray, cutoff: Cutoff) -> _Ranked:
+    """Exact ranking, of those at or above the cut-off only."""
+    scores = vectors.scores(vector)
+    if cutoff is None:
+        limit = len(scores)
+    else:
+        lowest = auto_cutoff(scores) if isinstance(cutoff, str) else cutoff
+        limit = int(np.count_nonzero(scores >= lowest))
+
+    def ranked(count: int) -> tuple[np.ndarray, np.ndarray]:
+        positions = _vectors.best(scores, min(count, limit))
+        return vectors.ids[positions], scores[positions]
+
+    return ranked
+
+
+def _existing(ledger: Ledger, ranked: _Ranked, top: int, but: str | None) -> Matches:
+    """The first `top` of a ranking whose files are still there, leaving out the path `but`.
+
+    A result that cannot be opened helps no one, so files that are gone are passed over and counted.
+    """
+    matches = Matches()
+    start, count = 0, top + 8
+    while True:
+        ids, scores = ranked(count)
+        paths = _paths(ledger, ids[start:])
+        for id, score in zip(ids[start:].tolist(), scores[start:].tolist(), strict=True):
+            path = paths.get(id)
+            if path is None or path == but:
+                continue
+            if not os.path.exists(path):
+                matches.vanished += 1
+                continue
+            # A row of float16 may be a little longer than 1, and its cosine with itself with it.
+            matches.append(Match(len(matches) + 1, path, min(max(score, -1.0), 1.0)))
+            if len(matches) == top:
+                return matches
+        if len(ids) < count:
+            return matches
+        start, count = len(ids), 4 * count
+
+
+def _paths(ledger: Ledger, ids: np.ndarray) -> dict[int, str]:
+    paths: dict[int, str] = {}
+    for start in range(0, len(ids), 500):  # SQLite takes a limited number of parameters
+        part = ids[start : start + 500].tolist()
+        marks = ", ".join("?" * len(part))
+        paths.update(ledger.select(f"SELECT id, path FROM files WHERE id IN ({marks})", part))
+    return {id: os.fsdecode(path) for id, path in paths.items()}

@@ -1,0 +1,128 @@
+"""CLIP on PyTorch, from the same folder as `zoo.onnx`: for gradients, training and whoever expects open_clip's names.
+
+`encode_pixels` is what guidance optimises through: any tensor of pixels, resized and normalised inside, differentiable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from bahumukha.errors import BahumukhaError, ModelError
+from bahumukha.models.clip import Clip, ClipConfig
+from bahumukha.zoo.folder import TOKENIZER, WEIGHTS, find, fingerprint, read_config
+
+T = TypeVar("T")
+SMALLEST_SIDE = 96
+
+
+class TorchClip:
+    """The `ImageTextEncoder` of a model folder on PyTorch, and open_clip's names for its parts.
+
+    `encode_image` and `encode_text` take what `preprocess` and `tokenizer` give, as a model of open_clip does.
+    Weights are frozen; gradients flow to the pixels.
+    """
+
+    def __init__(self, name: str | Path = "starter/clip", *, device: str = "cpu", batch: int = 16):
+        """Raises ModelError when the folder has no PyTorch weights, or weights of another architecture."""
+        folder = find(name)
+        config = read_config(folder)
+        self.name = str(name)
+        self.fingerprint = config.fingerprint or fingerprint(folder)
+        self.dim, self.logit_scale = config.dim, config.logit_scale
+        self.templates, self.context_length = config.templates, config.context_length
+        self._preprocess, self.batch, self.device = config.preprocess, batch, device
+        self.model = load_clip(folder).to(device)
+        self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        self._tokenizer.enable_truncation(self.context_length)
+
+    # --- tensors in, tensors out ------------------------------------------------------------------------------
+
+    def encode_pixels(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [0, 1], H and W >= 96 -> unit vectors (B, dim), differentiable.
+
+        The whole picture is resized to the tower's square (antialiased, bicubic), so pass squares to keep proportions.
+        """
+        if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < SMALLEST_SIDE:
+            raise ValueError(f"pixels have shape {tuple(x.shape)}; (B, 3, H, W) with H, W >= {SMALLEST_SIDE} is needed")
+        size, p = self._preprocess.size, self._preprocess
+        if x.shape[2:] != (size, size):
+            x = F.interpolate(x, (size, size), mode=p.interpolation, antialias=True, align_corners=False).clamp(0, 1)
+        mean = torch.tensor(p.mean, device=x.device).view(1, 3, 1, 1)
+        std = torch.tensor(p.std, device=x.device).view(1, 3, 1, 1)
+        return self.encode_image((x - mean) / std, normalize=True)
+
+    def encode_image(self, pixels: Tensor, normalize: bool = False) -> Tensor:
+        """Preprocessed pixels (B, 3, H, W) -> (B, dim)."""
+        return self.model.encode_image(pixels, normalize)
+
+    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
+        """Tokens (B, L) as `tokenizer` gives them, 0 for padding -> (B, dim)."""
+        return self.model.encode_text(tokens, (tokens != 0).long(), normalize)
+
+    def tokenizer(self, texts: str | Sequence[str]) -> Tensor:
+        """Sentences -> int64 (N, L), padded with 0 to the longest."""
+        rows = [e.ids for e in self._tokenizer.encode_batch([texts] if isinstance(texts, str) else list(texts))]
+        padded = [torch.tensor(row, device=self.device) for row in rows]
+        return torch.nn.utils.rnn.pad_sequence(padded, batch_first=True, padding_value=0)
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """An RGB picture -> (3, size, size), normalised."""
+        return torch.from_numpy(self._preprocess(image))
+
+    # --- ImageTextEncoder -------------------------------------------------------------------------------------
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Pictures (RGB) -> float32 (N, dim), rows of norm 1."""
+        rows = [np.zeros((0, self.dim), np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(images), self.batch):
+                pixels = torch.stack([self.preprocess(i) for i in images[start : start + self.batch]])
+                rows.append(self.encode_image(pixels.to(self.device), normalize=True).cpu().numpy())
+        return np.concatenate(rows)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Sentences -> float32 (N, dim), rows of norm 1."""
+        rows = [np.zeros((0, self.dim), np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(texts), 64):
+                tokens = self.tokenizer(texts[start : start + 64])
+                rows.append(self.encode_text(tokens, normalize=True).cpu().numpy())
+        return np.concatenate(rows)
+
+    def encode_each(
+        self, items: Iterable[T], load: Callable[[T], Image.Image]
+    ) -> Iterator[tuple[T, np.ndarray | BahumukhaError]]:
+        """One after another; `zoo.onnx.OnnxClip` is the fast one."""
+        for item in items:
+            try:
+                image = load(item)
+            except BahumukhaError as error:
+                yield item, error
+            else:
+                yield item, self.encode_images([image])[0]
+
+
+def load_clip(folder: Path) -> Clip:
+    """`model.safetensors` and `config.json` -> the network in float32, frozen, in eval mode. Raises ModelError."""
+    from safetensors.torch import load_file
+
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ModelError(f"{path}: missing; this model runs on ONNX Runtime only")
+    config = read_config(folder)
+    try:
+        model = Clip(ClipConfig.from_dict(config.architecture))
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: does not fit 'architecture' in config.json ({reason})") from error
+    return model.eval().requires_grad_(False)
