@@ -22,7 +22,7 @@ def main() -> None:
     }
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="|".join(benches), help="benches to run")
-    parser.add_argument("--photos", type=Path, help="folder of photographs to index (default: the shipped ones, 8 times)")
+    parser.add_argument("--photos", type=Path, help="photographs to index (default: the shipped ones, 8 times)")
     args = parser.parse_args()
     for name in args.names or benches:
         if name not in benches:

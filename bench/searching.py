@@ -71,7 +71,7 @@ def cold(photos: Path | None = None, count: int = 100_000) -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             times.append(time.perf_counter() - started)
         assert done.stdout.count("\n") == 10, done.stdout
-    print(f"  bahu search over {count:,} pictures, whole process: first {times[0]:.2f} s, then {median(times[1:]):.2f} s")
+    print(f"  bahu search over {count:,} pictures: first {times[0]:.2f} s, then {median(times[1:]):.2f} s a process")
 
 
 def warm(photos: Path | None = None) -> None:

@@ -121,3 +121,12 @@ def png_bytes(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    """Width and height from a PNG's header, however large the picture. Raises OSError when it is no PNG."""
+    with path.open("rb") as file:
+        header = file.read(24)
+    if header[:8] != b"\x89PNG\r\n\x1a\n" or len(header) < 24:
+        raise OSError(f"{path}: not a PNG file")
+    return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")

@@ -116,7 +116,9 @@ def fetch(package: Package, cache: Path) -> Path:
         _run(package, Path(scratch))
         files = list(Path(scratch).glob(package.pattern))
         if len(files) != 1:
-            raise FetchError(f"{package.name}: the client left no file {package.pattern}; is {package.version} offered?")
+            raise FetchError(
+                f"{package.name}: the client left no file {package.pattern}; is {package.version} offered?"
+            )
         found = _sha256(files[0])
         if found != package.sha256:
             raise FetchError(f"{files[0].name}: sha256 is {found}, sources.toml pins {package.sha256}; not used")

@@ -11,7 +11,7 @@ from recipes.fetch import folder_of
 # Words that WordNet, a dictionary of content words, leaves out or that captions need.
 FUNCTION_WORDS = frozenset(
     """a an the of in on at with without and or for from to by over under up down into onto off out as is are it its
-    his her their this that these those no not all some his my your our behind between inside outside through
+    his her their this that these those no not all some his my your behind between inside outside through
     against above below near two three four five six seven eight nine ten""".split()
 )
 # In WordNet as abbreviations, slang or proper names, but in keywords no description of a picture.

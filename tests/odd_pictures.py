@@ -143,7 +143,7 @@ def _not_pictures(folder: Path) -> Iterator[OddPicture]:
 
 def _bombs(folder: Path) -> Iterator[OddPicture]:
     many = "pixels are more than"
-    yield _write(folder / "bomb.png", _png(60000, 60000, 8, 2, b""), error=many)
+    yield _write(folder / "bomb.png", bare_png(60000, 60000, 8, 2, b""), error=many)
     screen = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0)
     frame = b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\x02\x02\x4c\x01\x00;"
     yield _write(folder / "bomb.gif", screen + frame, error=many)
@@ -155,7 +155,7 @@ def _bombs(folder: Path) -> Iterator[OddPicture]:
     yield _write(folder / "bomb.jpg", bytes(jpeg), error=many)
     text = zlib.compress(bytes(80_000_000), 9)
     chunks = _chunk(b"zTXt", b"comment\0\0" + text)
-    yield _write(folder / "text_bomb.png", _png(1, 1, 8, 2, bytes(4), chunks), error="damaged")
+    yield _write(folder / "text_bomb.png", bare_png(1, 1, 8, 2, bytes(4), chunks), error="damaged")
 
 
 # -- What can be read ----------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def _deep(folder: Path) -> Iterator[OddPicture]:
     yield _write(folder / "grey16.pgm", b"P5 %d %d 65535\n" % (WIDTH, HEIGHT) + samples, quarters=grey)
     rows = np.repeat(np.rint(levels * 65535).astype(">u2")[:, :, None], 3, 2)
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
-    yield _write(folder / "rgb16.png", _png(WIDTH, HEIGHT, 16, 2, raw), quarters=grey)
+    yield _write(folder / "rgb16.png", bare_png(WIDTH, HEIGHT, 16, 2, raw), quarters=grey)
     whole = Image.fromarray((levels * 1_000_000).astype(np.int32) - 500_000)
     yield _write(folder / "grey32.tiff", encoded(whole, "TIFF"), quarters=grey)
     for name, values in (("unit", levels), ("bytes", levels * 255), ("any", levels * 9e6 - 3e6)):
@@ -345,9 +345,7 @@ def _profiles(folder: Path) -> Iterator[OddPicture]:
     yield _write(folder / "profile_swapped_palette.png", palette, quarters=swapped)
     grey = encoded(image.convert("L"), "JPEG", icc_profile=profile)
     yield _write(folder / "profile_of_rgb_on_grey.jpg", grey, quarters=None)
-    yield _write(
-        folder / "profile_of_rgb_on_cmyk.jpg", encoded(image.convert("CMYK"), "JPEG", icc_profile=srgb)
-    )
+    yield _write(folder / "profile_of_rgb_on_cmyk.jpg", encoded(image.convert("CMYK"), "JPEG", icc_profile=srgb))
 
 
 def swapped_profile() -> bytes:
@@ -415,7 +413,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _png(width: int, height: int, bits: int, colour: int, rows: bytes, chunks: bytes = b"") -> bytes:
+def bare_png(width: int, height: int, bits: int, colour: int, rows: bytes, chunks: bytes = b"") -> bytes:
     """A PNG from rows that each begin with their filter byte."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     parts = (_chunk(b"IHDR", header), chunks, _chunk(b"IDAT", zlib.compress(rows)), _chunk(b"IEND", b""))

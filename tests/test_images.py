@@ -29,7 +29,7 @@ from bahumukha.images import (
     to_float11,
     to_uint8,
 )
-from tests.odd_pictures import OddPicture, encoded, make_odd_pictures, quartered
+from tests.odd_pictures import OddPicture, bare_png, encoded, make_odd_pictures, quartered
 
 
 @pytest.fixture(scope="module")
@@ -176,15 +176,11 @@ def test_the_limit_of_pixels_is_a_parameter(limit: int) -> None:
 
 
 def test_the_limit_may_be_above_pillows_own() -> None:
-    data = bytearray(encoded(Image.new("1", (64, 64)), "PNG"))
-    # 200 million pixels are above what Pillow refuses by itself; the header alone decides here.
-    from tests.odd_pictures import _png
-
-    data = bytearray(_png(20000, 10001, 1, 0, b""))
+    data = bare_png(20000, 10001, 1, 0, b"")
     with pytest.raises(ImageError, match="20000 x 10001 pixels are more"):
-        open_image(bytes(data))
-    with pytest.raises(ImageError, match="damaged or cut off"):  # refused for its missing pixels instead
-        open_image(bytes(data), max_pixels=20000 * 10001)
+        open_image(data)
+    with pytest.raises(ImageError, match="damaged or cut off"):  # now only its missing pixels are in the way
+        open_image(data, max_pixels=20000 * 10001)
 
 
 @settings(max_examples=40, deadline=None)
@@ -204,7 +200,7 @@ def test_reduced_scale_keeps_twice_what_is_needed(size: tuple[int, int], at_leas
 
 
 def test_large_pictures_do_come_out_reduced() -> None:
-    for kind, side in (("JPEG", 250), ("PNG", 222), ("WEBP", 222)):  # JPEG's scales are powers of two
+    for kind, side in (("JPEG", 250), ("PNG", 200), ("WEBP", 200)):  # JPEG's scales are powers of two
         image = open_image(encoded(quartered().resize((3000, 2000)), kind), at_least=100)
         assert min(image.size) == side
         assert np.abs(_quarters(image) - _quarters(quartered())).max() <= 8
@@ -234,9 +230,7 @@ def test_date_camera_and_place_are_read(tmp_path: Path) -> None:
         {0x9003: "2023:07:14 18:30:05", 0x9004: "2023:07:15 00:00:00"},
         {1: "N", 2: (17.0, 23.0, 6.0), 3: "W", 4: (78.0, 30.0, 0.0)},
     )
-    assert info == images.ImageInfo(
-        64, 96, datetime(2023, 7, 14, 18, 30, 5), "Apple iPhone 15", 17.385, -78.5, "JPEG"
-    )
+    assert info == images.ImageInfo(64, 96, datetime(2023, 7, 14, 18, 30, 5), "Apple iPhone 15", 17.385, -78.5, "JPEG")
 
 
 @pytest.mark.parametrize(
@@ -250,9 +244,7 @@ def test_date_camera_and_place_are_read(tmp_path: Path) -> None:
         ("", "", None),
     ],
 )
-def test_camera_is_maker_and_model_without_repeats(
-    tmp_path: Path, maker: str, model: str, camera: str | None
-) -> None:
+def test_camera_is_maker_and_model_once(tmp_path: Path, maker: str, model: str, camera: str | None) -> None:
     assert _info(tmp_path, {0x010F: maker, 0x0110: model}).camera == camera
 
 
@@ -291,17 +283,15 @@ def _torchvision(preprocess: Preprocess, image: Image.Image) -> np.ndarray:
     """uint8 (size, size, 3), as torchvision makes it."""
     transforms = pytest.importorskip("torchvision.transforms")
     mode = {"bicubic": "BICUBIC", "bilinear": "BILINEAR"}[preprocess.interpolation]
-    side: object = (
-        preprocess.resize if preprocess.mode == "shortest" else (preprocess.resize, preprocess.resize)
-    )
+    side: object = preprocess.resize if preprocess.mode == "shortest" else (preprocess.resize, preprocess.resize)
     resize = transforms.Resize(side, getattr(transforms.InterpolationMode, mode), antialias=True)
     return np.asarray(transforms.CenterCrop(preprocess.size)(resize(image)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
-    width=st.integers(1, 400),
-    height=st.integers(1, 400),
+    width=st.integers(1, 300),
+    height=st.integers(1, 300),
     size=st.integers(1, 96),
     extra=st.integers(0, 40),
     mode=st.sampled_from(["shortest", "squash"]),
@@ -343,9 +333,7 @@ def test_normalising_is_exact_where_nothing_is_resized() -> None:
 
 
 def test_a_thin_picture_costs_no_memory() -> None:
-    out = Preprocess(224, 256)(
-        Image.new("RGB", (1, 50_000), (10, 20, 30))
-    )  # resized whole: 3.3 billion pixels
+    out = Preprocess(224, 256)(Image.new("RGB", (1, 50_000), (10, 20, 30)))  # whole: 3 billion pixels
     assert np.allclose(out, out[:, :1, :1], atol=0.03)
 
 
@@ -450,9 +438,7 @@ def test_text_is_not_lost_in_silence(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_failed_save_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     save_image(_noise(8, 8), path)
     before = path.read_bytes()

@@ -94,9 +94,7 @@ def text_graph(random: np.random.Generator, *, mask: bool = True, dim: int = DIM
             helper.make_node("Unsqueeze", ["weights", "last"], ["column"]),
             helper.make_node("Mul", ["tokens", "column"], ["kept"]),
         ]
-    nodes.append(
-        helper.make_node("ReduceSum", ["kept" if mask else "tokens", "one"], ["embeddings"], keepdims=0)
-    )
+    nodes.append(helper.make_node("ReduceSum", ["kept" if mask else "tokens", "one"], ["embeddings"], keepdims=0))
     names = ["ids", "mask"] if mask else ["ids"]
     constants = {"table": table, "one": np.array([1])} | ({"last": np.array([2])} if mask else {})
     return helper.make_graph(

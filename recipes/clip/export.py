@@ -1,6 +1,6 @@
 """A trained checkpoint -> the model folder that ships.
 
-    python -m recipes.clip.export --run runs/clip --tokenizer tokenizer.json --out src/bahumukha/starter/clip
+python -m recipes.clip.export --run runs/clip --tokenizer tokenizer.json --out src/bahumukha/starter/clip
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--logit-scale", type=float, help="factor of the cosine for probabilities (default: as trained)")
+    parser.add_argument("--logit-scale", type=float, help="of the probabilities (default: as trained)")
     parser.add_argument("--name", default="starter/clip")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()

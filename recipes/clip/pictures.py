@@ -84,9 +84,9 @@ def squared(picture: Image.Image, margin: float) -> Image.Image:
 
 def main() -> None:
     """Render each picture on one ground (stamps, which are photographs, on three) and pass it through the trunk."""
-    import torch
+    from dataclasses import replace
 
-    from recipes.clip.trunk import PREPROCESS, classifier
+    from recipes.clip.trunk import PREPROCESS, trunk_on_onnx
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--pictures", type=Path, required=True, help="a folder for each source, with captions.jsonl")
@@ -97,8 +97,6 @@ def main() -> None:
     args = parser.parse_args()
 
     rng = np.random.default_rng(0)
-    from dataclasses import replace
-
     preprocess = replace(PREPROCESS, size=args.size, resize=round(args.size / 0.875))
     jobs = []
     for listing in sorted(args.pictures.glob("*/captions.jsonl")):
@@ -109,9 +107,7 @@ def main() -> None:
                 photographic = record["source"] == "stamps"
                 copies = 3 if photographic else 1
                 jobs += [(listing.parent / record["file"], record, captions, photographic, i) for i in range(copies)]
-    trunk = classifier(args.weights)
-    trunk.reset_classifier(0)
-    trunk = trunk.to(memory_format=torch.channels_last)
+    trunk = trunk_on_onnx(args.weights, args.size)
     rows = []
     for start in range(0, len(jobs), 32):
         pixels = []
@@ -119,10 +115,8 @@ def main() -> None:
             with Image.open(path) as picture:
                 square = squared(picture.convert("RGBA"), rng.uniform(0.05, 0.3))
             white = copy == 0 if photographic else rng.random() < 0.6
-            pixels.append(torch.from_numpy(preprocess(on_ground(square, rng, white))))
-        with torch.inference_mode():
-            batch = torch.stack(pixels).to(memory_format=torch.channels_last)
-            rows.append(trunk(batch).numpy().astype(np.float16))
+            pixels.append(preprocess(on_ground(square, rng, white)))
+        rows.append(trunk(np.stack(pixels)).astype(np.float16))
         if start % 3200 == 0:
             print(f"{start} of {len(jobs)}", flush=True)
     np.savez(

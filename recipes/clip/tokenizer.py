@@ -2,7 +2,8 @@
 
 Byte level: no character is ever unknown. Words are split at blanks and punctuation only: GPT-2's pattern takes
 letters for words and so cuts Telugu or Hindi at every vowel sign, which is a mark and not a letter.
-Trained on WordNet (English), the names and keywords of CLDR and the captions of TuxPaint's stamps in every language they have.
+Trained on WordNet (English), the names and keywords of CLDR and the captions of TuxPaint's stamps in every language
+they have.
 
     python -m recipes.clip.tokenizer --wordnet DATA.NOUN --cldr FOLDER --stamps FOLDER --out tokenizer.json
 """

@@ -8,7 +8,8 @@ Four kinds of pairs fill a batch of sentences:
     noun       any other physical noun of WordNet, with the vector that `guess` gives it (no picture)
 
 The prototypes are the classifier's weight vectors, centred: on photographs they classify by cosine as well as the
-classifier itself. The image tower's projection starts as their principal axes.
+classifier itself. The image tower's projection is their principal axes, frozen. A coarse word aims at the vector that
+best tells its kinds from all other classes (`coarse_targets`), which ranks photographs better than their mean.
 
 `guess` carries the 1,000 prototypes over to nouns that no picture was labelled with: a kernel mean of the prototypes
 whose classes are near in the dictionary (name, definition, taxonomy), Nadaraya-Watson with a ridge.
@@ -37,7 +38,7 @@ from recipes.clip.classes import class_offsets
 from recipes.clip.guess import guess_prototypes
 from recipes.clip.pictures import PictureSet
 from recipes.clip.texts import Noun, by_length, encode_batch, nouns, phrase, sense_ranks
-from recipes.clip.trunk import class_vectors, classifier
+from recipes.clip.trunk import class_vectors, classifier, mean_feature
 from recipes.clip.wordnet import WordNet, offset_of
 
 
@@ -49,7 +50,7 @@ class Weights:
     coarse: int = 64
     noun: int = 144
     picture: int = 128
-    align: float = 2.0
+    align: float = 4.0
     contrast: float = 0.25
 
 
@@ -61,13 +62,13 @@ class Captions:
         wordnet: WordNet,
         ranks: dict[tuple[str, int], int],
         offsets: list[int],
-        pictures: PictureSet,
+        pictures: PictureSet | None,
         left_out: set[int],
     ):
         self.classes = class_offsets()
         self.row = {o: i for i, o in enumerate(offsets)}
         self.wordnet = wordnet
-        self.pictures = pictures.without(words_of(wordnet, left_out))
+        self.pictures = pictures.without(words_of(wordnet, left_out)) if pictures else None
         shown = [c for c in self.classes if c not in left_out]
         above = set().union(*(wordnet.ancestors(c) for c in shown)) & set(offsets) - set(shown)
         self.members = {o: np.isin(self.classes, [shown[i] for i in wordnet.classes_under(o, shown)]) for o in above}
@@ -109,6 +110,26 @@ class Captions:
         return phrase(noun.word, rng)
 
 
+def coarse_targets(members: Tensor, classes: Tensor, scale: float = 20.0, noise: float = 1.0) -> Tensor:
+    """For each row of members (M, C), the unit vector (M, dim) that ranks the member classes first.
+
+    Gradient ascent on the log-probability of the members among all classes (C, dim), which are shaken by noise of this
+    norm at each step, as photographs scatter around their class.
+    """
+    weights = members.float() / members.sum(1, keepdim=True)
+    queries = F.normalize(weights @ classes, dim=1).requires_grad_(True)
+    optimizer = torch.optim.Adam([queries], lr=0.02)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        shaken = classes + noise * torch.randn(classes.shape, generator=generator) / classes.shape[1] ** 0.5
+        logits = scale * F.normalize(queries, dim=1) @ F.normalize(shaken, dim=1).T
+        loss = -(weights * logits.log_softmax(1)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return F.normalize(queries.detach(), dim=1)
+
+
 def _chance(weights: list[float]) -> np.ndarray:
     return np.cumsum(np.array(weights) / np.sum(weights))
 
@@ -121,53 +142,64 @@ def words_of(wordnet: WordNet, offsets: set[int]) -> set[str]:
 
 
 class Objective:
-    """The losses of one batch; image embeddings are computed from cached features by the tower's projection."""
+    """The losses of one batch, on a frozen image tower.
+
+    Every sentence of a noun aims at its noun's target (cosine); classes and coarse words also compete for the
+    prototypes, and captions for their pictures (contrastive).
+    """
 
     def __init__(self, model: Clip, captions: Captions, prototypes: Tensor, guesses: Tensor, weights: Weights):
         self.model, self.captions, self.weights = model, captions, weights
-        self.prototypes, self.guesses = prototypes, guesses  # (1000, width), (N, width)
-        self.shown = torch.from_numpy(np.any([captions.members[c] for c in captions.classes if c in captions.members], 0))
+        with torch.no_grad():
+            self.classes = F.normalize(model.image.projection(prototypes), dim=1)  # (1000, dim)
+            self.targets = F.normalize(model.image.projection(guesses), dim=1)  # (nouns, dim), exact for classes
+        coarse = [o for o, members in captions.members.items() if members.sum() > 1]
+        members = torch.from_numpy(np.stack([captions.members[o] for o in coarse]))
+        self.targets[[captions.row[o] for o in coarse]] = coarse_targets(members, self.classes)
+        self.shown = torch.tensor([c in captions.members for c in captions.classes])
 
     def batches(self, tokenizer: Tokenizer, seed: int) -> Iterator[dict[str, Tensor]]:
-        """Class, coarse and noun sentences first, then the pictures' captions."""
+        """Class, coarse and noun sentences first, then the pictures' captions, if there are pictures."""
         rng = np.random.default_rng(seed)
-        w = self.weights
+        w, pictures = self.weights, self.captions.pictures
         while True:
             texts, offsets = self.captions.draw("class", w.classes, rng)
             coarse, coarse_offsets = self.captions.draw("coarse", w.coarse, rng)
             other, other_offsets = self.captions.draw("noun", w.noun, rng)
-            features, captions, keys = self.captions.pictures.draw(w.picture, rng)
+            batch: dict[str, Tensor] = {}
+            captions: list[str] = []
+            if pictures is not None:
+                features, captions, keys = pictures.draw(w.picture, rng)
+                batch["features"] = torch.from_numpy(features)
+                batch["same"] = torch.from_numpy(keys[:, None] == keys[None])
             ids, mask = encode_batch(tokenizer, texts + coarse + other + captions, limit=32)
-            members = np.stack([self.captions.members[int(o)] for o in (*offsets, *coarse_offsets)])
-            yield {
+            known = [int(o) for o in (*offsets, *coarse_offsets)]
+            nouns_ = known + [int(o) for o in other_offsets]
+            yield batch | {
                 "ids": torch.from_numpy(ids),
                 "mask": torch.from_numpy(mask),
-                "members": torch.from_numpy(members),  # (class + coarse, 1000)
-                "rows": torch.tensor([self.captions.row[int(o)] for o in other_offsets]),
-                "features": torch.from_numpy(features),
-                "same": torch.from_numpy(keys[:, None] == keys[None]),
+                "rows": torch.tensor([self.captions.row[o] for o in nouns_]),
+                "members": torch.from_numpy(np.stack([self.captions.members[o] for o in known])),
             }
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Batch -> losses by name."""
-        w, image = self.weights, self.model.image
+        w = self.weights
         texts = F.normalize(by_length(self.model.text, batch["ids"], batch["mask"]), dim=1)
-        known, noun, caption = texts.split([w.classes + w.coarse, w.noun, w.picture])
-        classes = F.normalize(image.projection(self.prototypes), dim=1)  # (1000, dim)
-        members = batch["members"]
-        centres = F.normalize(members.float() @ classes, dim=1)
-        align = 1 - (known * centres).sum(1).mean()
+        known, nouns_ = len(batch["members"]), len(batch["rows"])
+        distance = 1 - (texts[:nouns_] * self.targets[batch["rows"]]).sum(1)
         scale = self.model.logit_scale
-        contrast = contrastive_loss(classes[self.shown], known, scale, members.T[self.shown])
-        guesses = F.normalize(image.projection(self.guesses[batch["rows"]]), dim=1)
-        guess = 1 - (noun * guesses).sum(1).mean()
-        pictures = F.normalize(image.project(batch["features"]), dim=1)
-        picture = contrastive_loss(pictures, caption, scale, batch["same"])
-        loss = w.align * (align + guess) + w.contrast * (contrast + picture)
-        return {"loss": loss, "align": align, "contrast": contrast, "noun": guess, "picture": picture, "scale": scale}
+        contrast = contrastive_loss(self.classes[self.shown], texts[:known], scale, batch["members"].T[self.shown])
+        losses = {"known": distance[:known].mean(), "noun": distance[known:].mean(), "contrast": contrast}
+        loss = w.align * (losses["known"] + losses["noun"]) + w.contrast * contrast
+        if "features" in batch:
+            pictures = F.normalize(self.model.image.project(batch["features"]), dim=1)
+            losses["picture"] = contrastive_loss(pictures, texts[nouns_:], scale, batch["same"])
+            loss = loss + w.contrast * losses["picture"]
+        return {"loss": loss, **losses, "scale": scale}
 
 
-def new_model(tokenizer: Tokenizer, weights: Path, dim: int, mean: np.ndarray) -> tuple[Clip, Tensor]:
+def new_model(tokenizer: Tokenizer, weights: Path, dim: int) -> tuple[Clip, Tensor]:
     """The model before stage 2, and the 1,000 centred class vectors (1000, width).
 
     The projection is the `dim` principal axes of the class vectors; the trunk is frozen.
@@ -175,22 +207,23 @@ def new_model(tokenizer: Tokenizer, weights: Path, dim: int, mean: np.ndarray) -
     source = classifier(weights)
     prototypes = class_vectors(source)
     model = Clip(ClipConfig(dim, text=TextTowerConfig(vocabulary=tokenizer.get_vocab_size())))
+    mean = mean_feature(source)
     source.reset_classifier(0)
     model.image.trunk.load_state_dict(source.state_dict())
     _, _, axes = torch.linalg.svd(prototypes, full_matrices=False)
     with torch.no_grad():
         model.image.projection.weight.copy_(axes[:dim])
-        model.image.mean.copy_(torch.from_numpy(mean))
+        model.image.mean.copy_(mean)
     model.image.requires_grad_(False)
     return model, prototypes
 
 
-def start_text(model: Clip, stage1: Path) -> None:
-    """Take the text tower of stage 1; its projection into the shared space is new."""
-    state = torch.load(stage1 / "checkpoint.pt", weights_only=True)["model"]
-    tower = {k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")}
-    model.text.load_state_dict(tower)
-    nn.init.normal_(model.text.projection.weight, std=model.text.projection.in_features**-0.5)
+def start_text(model: Clip, init: Path) -> None:
+    """Take the text tower of stage 1, whose projection into the shared space is new, or of an earlier stage 2."""
+    state = torch.load(init / "checkpoint.pt", weights_only=True)["model"]
+    model.text.load_state_dict({k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")})
+    if "log_scale" not in state:
+        nn.init.normal_(model.text.projection.weight, std=model.text.projection.in_features**-0.5)
 
 
 def arguments() -> argparse.Namespace:
@@ -200,8 +233,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--trunk", type=Path, required=True, help="efficientnet-lite2-….pth")
-    parser.add_argument("--pictures", type=Path, required=True, help="features.npz of recipes.clip.pictures")
-    parser.add_argument("--init", type=Path, required=True, help="folder of stage 1")
+    parser.add_argument("--pictures", type=Path, help="features.npz of recipes.clip.pictures")
+    parser.add_argument("--init", type=Path, required=True, help="run folder of stage 1, or of an earlier stage 2")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--rate", type=float, default=6e-4)
     parser.add_argument("--dim", type=int, default=256)
@@ -219,11 +252,10 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
     with np.load(args.teacher) as archive:
         teacher = {name: archive[name] for name in archive.files}
-    pictures = PictureSet.read(args.pictures)
+    pictures = PictureSet.read(args.pictures) if args.pictures else None
     left_out = {offset_of(line.strip()) for line in args.leave_out.read_text().split()} if args.leave_out else set()
 
-    mean = pictures.features[pictures.photographic].astype(np.float32).mean(0)
-    model, prototypes = new_model(tokenizer, args.trunk, args.dim, mean)
+    model, prototypes = new_model(tokenizer, args.trunk, args.dim)
     start_text(model, args.init)
     classes = class_offsets()
     shown = [i for i, c in enumerate(classes) if c not in left_out]

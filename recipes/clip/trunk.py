@@ -6,8 +6,11 @@ Both hold the same tensors in the same order under other names; the map goes by 
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +38,37 @@ def classifier(weights: Path, name: str = "tf_efficientnet_lite2") -> nn.Module:
     return model.eval()
 
 
+def mean_feature(model: nn.Module) -> Tensor:
+    """The trunk's average pooled feature over its training pictures, (width,), read off its last batch norm.
+
+    Batch norm made each channel normal with mean beta and deviation gamma there; ReLU6 clips it to [0, 6], and the mean
+    of a clipped normal has a closed form. (Cosine 0.98 with the mean over the 300 validation photographs.)
+    """
+    beta, gamma = model.get_parameter("bn2.bias").detach(), model.get_parameter("bn2.weight").detach().abs()
+    normal = torch.distributions.Normal(0.0, 1.0)
+    low, high = -beta / gamma, (6 - beta) / gamma
+    inside = normal.cdf(high) - normal.cdf(low)
+    slope = normal.log_prob(low).exp() - normal.log_prob(high).exp()
+    return beta * inside + gamma * slope + 6 * (1 - normal.cdf(high))
+
+
 def class_vectors(model: nn.Module) -> Tensor:
     """The classifier's weight vectors with their mean taken off, (1000, width): one prototype a class."""
     weight = model.get_parameter("classifier.weight").detach()
     return weight - weight.mean(0)
+
+
+def trunk_on_onnx(weights: Path, size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The trunk alone on ONNX Runtime, three times as fast: pixels (B, 3, size, size) -> features (B, width)."""
+    import onnxruntime
+
+    model = classifier(weights)
+    model.reset_classifier(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trunk.onnx"
+        example = (torch.zeros(2, 3, size, size),)
+        shapes = {"x": {0: torch.export.Dim.DYNAMIC}}
+        torch.onnx.export(model, example, path, dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda pixels: session.run(None, {name: pixels})[0]

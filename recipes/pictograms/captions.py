@@ -18,7 +18,8 @@ from recipes.captioned import unique
 from recipes.vocabulary import SLANG, is_english, segmented
 
 SKIN_TONES = frozenset({"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"})
-TONE_SUFFIX = re.compile(r"(?:-(?:medium-light|medium-dark|light|medium|dark))+$")
+TONE_SUFFIX = re.compile(r"(?:-(?:medium-light|medium-dark|light|medium|dark))+$|-tone-?\d$")
+NO_PLACES = "(?:black|white|red|yellow|green|blue|chequered|crossed|pirate|rainbow|transgender|unknown|triangular) "
 MOST_KEYWORDS = 5  # of languages other than English, which are over a hundred
 # CLDR's English names with a colon, as people say them.
 SPOKEN = {
@@ -81,8 +82,8 @@ class IconSet:
 
 
 def without_selectors(points: str) -> str:
-    """'2764-FE0F' -> '2764': code points in lower case without the variation selectors."""
-    return "-".join(p for p in points.lower().split("-") if p not in ("fe0f", "fe0e"))
+    """'0032-FE0F-20E3' -> '32-20e3': code points in lower case, no leading zeros, no variation selectors."""
+    return "-".join(p.lstrip("0") for p in points.lower().split("-") if p not in ("fe0f", "fe0e"))
 
 
 def squashed(name: str) -> str:
@@ -125,7 +126,7 @@ class Annotations:
                 continue
             name, keywords = names[points], self.keywords[language].get(points, [])
             if language == "en":
-                captions[language] = unique([spoken(name), *described(keywords, vocabulary)])
+                captions[language] = unique([spoken(name), *described(name, keywords, vocabulary)])
             else:
                 captions[language] = unique([name, *keywords[:MOST_KEYWORDS]])
         return captions
@@ -139,9 +140,16 @@ def spoken(name: str) -> str:
     return SPOKEN.get(kind, kind + ", {}").format(rest)
 
 
-def described(keywords: Iterable[str], vocabulary: frozenset[str]) -> list[str]:
-    """English keywords that say what is seen: no slang, no chat abbreviations, no signs."""
-    return [k for k in keywords if len(k) > 2 and k.lower() not in SLANG and is_english(k, vocabulary)]
+def described(name: str, keywords: Iterable[str], vocabulary: frozenset[str]) -> list[str]:
+    """English keywords that say what is seen: no slang, chat abbreviations, signs, numbers; no "man" for a woman."""
+    other = (
+        {"man", "men", "male"} if "woman" in name else {"woman", "women", "female"} if "man" in name.split() else set()
+    )
+    return [k for k in keywords if _is_telling(k) and k not in other and is_english(k, vocabulary)]
+
+
+def _is_telling(keyword: str) -> bool:
+    return len(keyword) > 2 and not keyword.isdigit() and keyword.lower() not in SLANG
 
 
 class CodePoints:
@@ -172,7 +180,7 @@ def name_in_words(icon: str, vocabulary: frozenset[str]) -> str | None:
     """'axe2' -> 'axe', 'nut-and-bolt' -> 'nut and bolt', 'admissiontickets' -> 'admission tickets', else None."""
     text = re.sub(r"-(?:low|old)$|(?<=[a-z])-?\d$", "", icon)
     text = re.sub(r"^flag-for-(?:flag-)?|^flag-(?!in-)", "flag of ", text).replace("-", " ")
-    text = re.sub(r"^(.+) flag$", r"flag of \1", text) if text.count(" ") < 4 else text
+    text = re.sub(rf"^(?!{NO_PLACES})(\w+(?: \w+){{0,3}}) flag$", r"flag of \1", text)
     if " " in text or is_english(text, vocabulary):
         return text
     return segmented(text, vocabulary)
@@ -185,6 +193,8 @@ def captions_of(
     captions = annotations.captions(points, vocabulary) if points else {}
     own = [n for n in (name_in_words(name, vocabulary) for name in icons.names(icon)) if n]
     english = captions.get("en", [])
-    best = english[:1] if own and english else []
-    captions["en"] = unique([*best, *own, *english[len(best) :]])
+    best = english[:1]
+    if best and not best[0].startswith("flag of"):  # "flag-for-flag-chequered" is no country's
+        own = [name for name in own if not name.startswith("flag of")]
+    captions["en"] = unique([*best, *own, *english[1:]])
     return captions if captions["en"] else {}

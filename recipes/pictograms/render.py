@@ -39,14 +39,15 @@ def rendered(svg: str, size: int = LONGEST_SIDE) -> bytes:
     """PNG bytes, `size` pixels on the longest side, ground transparent. Raises ValueError for a broken SVG."""
     import resvg_py
 
-    measure = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True)
-    width, height = _png_size(measure)
-    side = {"width": size} if width >= height else {"height": size}
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True, **side))
+    # Without a resolution resvg-py takes lengths in points and millimetres for zero.
+    draw = partial(resvg_py.svg_to_bytes, svg_string=svg, skip_system_fonts=True, dpi=96)
+    png = bytes(draw(width=size))  # never at its own size first: some drawings are posters of 200 megapixels
+    return bytes(draw(height=size)) if png_height(png) > size else png
 
 
-def _png_size(png: bytes) -> tuple[int, int]:
-    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+def png_height(png: bytes) -> int:
+    """The height in a PNG's header."""
+    return int.from_bytes(png[20:24], "big")
 
 
 def records(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from bahumukha.classify import classify  # at once: the module of this name would hide a lazy one after its first use
+
 __version__ = "0.1.0"
 
 _LAZY = {
     "load": "bahumukha.zoo",
-    "classify": "bahumukha.classify",
     "open_image": "bahumukha.images",
     "PictureIndex": "bahumukha.search",
     "BahumukhaError": "bahumukha.errors",
 }
-__all__ = ["__version__", *_LAZY]
+__all__ = ["__version__", "classify", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

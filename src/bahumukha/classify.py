@@ -162,7 +162,5 @@ def _checked_templates(encoder: ImageTextEncoder, templates: Sequence[str] | Non
         raise UsageError("no templates; give at least one, such as 'a photo of a {}.'")
     for template in templates:
         if "{}" not in template:
-            raise UsageError(
-                f"template {template!r} has no {{}}, the place of the label; try 'a photo of a {{}}.'"
-            )
+            raise UsageError(f"template {template!r} has no {{}}, the place of the label; try 'a photo of a {{}}.'")
     return templates

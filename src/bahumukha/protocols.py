@@ -5,7 +5,7 @@ Nothing here imports PyTorch; arrays in annotations are NumPy's, tensors are nam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -45,7 +45,7 @@ class ImageTextEncoder(Protocol):
 
     def encode_each(
         self, items: Iterable[T], load: Callable[[T], Image.Image]
-    ) -> Iterator[tuple[T, np.ndarray | BahumukhaError]]:
+    ) -> Generator[tuple[T, np.ndarray | BahumukhaError], None, None]:
         """Load and encode many pictures with decoding and encoding side by side, in bounded memory.
 
         Yields `(item, embedding)` in the order of `items`, embedding float32 (dim,) of norm 1; an item whose

@@ -72,9 +72,7 @@ def contact_sheet(
     page = Image.new("RGB", (gap + columns * (tile + gap), top + rows * row_height), PAPER)
     draw = ImageDraw.Draw(page)
     if title:
-        _write(
-            draw, (gap, gap + title_size // 2 + gap // 2), title, title_size, page.width - 2 * gap, INK, "lm"
-        )
+        _write(draw, (gap, gap + title_size // 2 + gap // 2), title, title_size, page.width - 2 * gap, INK, "lm")
     for index, ((picture, _), lines) in enumerate(zip(pictures, captions, strict=True)):
         x = gap + index % columns * (tile + gap)
         y = top + index // columns * row_height
@@ -103,9 +101,7 @@ def _fitted(picture: Image.Image, tile: int) -> Image.Image:
 
 def _lines(caption: str) -> list[str]:
     """At most two lines without anything that a font cannot draw; no empty ones at the end."""
-    lines = [
-        " ".join("".join(c if c.isprintable() else " " for c in line).split()) for line in caption.split("\n")
-    ]
+    lines = [" ".join("".join(c if c.isprintable() else " " for c in line).split()) for line in caption.split("\n")]
     return [line for line in lines if line][:_LINES]
 
 

@@ -82,7 +82,7 @@ def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ran.stderr.strip() == "[]"
+    assert ran.stderr.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json_is_one_object_a_picture_best_first(bahu: Any, coloured_pictures: Path, tiny_clip: Path) -> None:
-    ran = bahu(
-        "classify", coloured_pictures, "--label", "a cat", "--label", "పిల్లి", "--model", tiny_clip, "--json"
-    )
+    ran = bahu("classify", coloured_pictures, "--label", "a cat", "--label", "పిల్లి", "--model", tiny_clip, "--json")
     assert (ran.code, ran.err) == (0, "")
     assert [Path(each["path"]).name for each in ran.objects] == ["blue.jpg", "green.png", "red.png"]
     for each in ran.objects:
@@ -162,9 +160,7 @@ def test_labels_come_from_a_file_and_from_several_words(
         (["--labels", "a", "b"], ["--labels", "a", "b"]),
     ],
 )
-def test_words_after_a_label_are_labels_unless_they_look_like_paths(
-    given: list[str], spread: list[str]
-) -> None:
+def test_words_after_a_label_are_labels_unless_they_look_like_paths(given: list[str], spread: list[str]) -> None:
     assert spread_labels(given) == spread
 
 
@@ -182,9 +178,7 @@ def test_one_label_is_allowed_but_noted(bahu: Any, coloured_pictures: Path, tiny
     assert [each["labels"][0]["probability"] for each in ran.objects] == [1.0, 1.0, 1.0]
 
 
-def test_a_bad_picture_is_named_and_the_rest_goes_on(
-    bahu: Any, coloured_pictures: Path, tiny_clip: Path
-) -> None:
+def test_a_bad_picture_is_named_and_the_rest_goes_on(bahu: Any, coloured_pictures: Path, tiny_clip: Path) -> None:
     (coloured_pictures / "bad.png").write_bytes(b"no picture")
     options = ("--label", "a", "--label", "b", "--model", tiny_clip, "--json")
     ran = bahu("classify", coloured_pictures, coloured_pictures / "red.png", "nowhere", *options)
@@ -243,7 +237,7 @@ def test_ctrl_c_gives_one_line_and_130(tmp_path: Path, tiny_clip: Path) -> None:
     script = (
         "import sys, time\n"
         "import bahumukha.images as images\n"
-        "def slow(*_, **__):\n    print('loading', flush=True)\n"
+        "def slow(*_, **__):\n    sys.stdout.write('loading\\n'); sys.stdout.flush()\n"
         "    time.sleep(0.5)\n    return original(*_, **__)\n"
         "original, images.open_image = images.open_image, slow\n"
         "from bahumukha.cli import main\nmain(sys.argv[1:])"
@@ -253,15 +247,15 @@ def test_ctrl_c_gives_one_line_and_130(tmp_path: Path, tiny_clip: Path) -> None:
     for number in range(60):
         Image.new("RGB", (9, 9)).save(tmp_path / f"{number:02}.png")
     command = ["classify", str(tmp_path), "--label", "a", "--label", "b", "--model", str(tiny_clip)]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", script, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "loading\n"
-    time.sleep(0.1)
-    begin = time.perf_counter()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        time.sleep(0.1)
+        begin = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (130, "bahu: stopped\n")
     assert time.perf_counter() - begin < 5, "60 pictures take 15 s"
 
@@ -287,9 +281,7 @@ def test_models_are_listed_and_shown(bahu: Any, data_home: Path) -> None:
     assert "mine" in bahu("models", "list").out
 
     shown = bahu("models", "show", "mine", "--json").objects
-    assert shown == [
-        mine | {"folder": str(folder), "details": {"data": "none"}, "card": "# Tiny\n\nFor tests."}
-    ]
+    assert shown == [mine | {"folder": str(folder), "details": {"data": "none"}, "card": "# Tiny\n\nFor tests."}]
     assert "Random weights." in bahu("models", "show", folder).out
 
 

@@ -23,9 +23,7 @@ def _names(folder: Path, *paths: Path) -> list[str]:
 
 
 def test_folders_are_walked_in_order_of_names(tmp_path: Path) -> None:
-    _touch(
-        tmp_path, "b.png", "a/z.JPG", "a/b/c.heic", "c.gif", "a.webp", "notes.txt", "no_ending", "film.mp4"
-    )
+    _touch(tmp_path, "b.png", "a/z.JPG", "a/b/c.heic", "c.gif", "a.webp", "notes.txt", "no_ending", "film.mp4")
     assert _names(tmp_path) == ["a/b/c.heic", "a/z.JPG", "a.webp", "b.png", "c.gif"]
 
 

@@ -60,9 +60,7 @@ def assert_same(database: Path, reference: dict[bytes, tuple[bytes, np.ndarray]]
 
 
 @pytest.fixture(scope="module")
-def reference(
-    photos: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[bytes, tuple[bytes, np.ndarray]]:
+def reference(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bytes, tuple[bytes, np.ndarray]]:
     database = tmp_path_factory.mktemp("whole") / "index.db"
     assert PictureIndex(database, ColourEncoder()).index([photos]).added == PICTURES
     return content(database)

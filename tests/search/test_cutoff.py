@@ -20,9 +20,7 @@ def kept(scores: np.ndarray) -> int:
 @pytest.mark.parametrize("misses", [60, 1_000, 100_000])
 def test_hits_apart_from_the_bulk_are_kept(hits: int, misses: int) -> None:
     rng = np.random.default_rng(hits + misses)
-    scores = np.concatenate([rng.normal(0.15, 0.02, misses), rng.normal(0.32, 0.015, hits)]).astype(
-        np.float32
-    )
+    scores = np.concatenate([rng.normal(0.15, 0.02, misses), rng.normal(0.32, 0.015, hits)]).astype(np.float32)
     assert abs(kept(scores) - hits) <= max(1, 0.1 * hits)
 
 

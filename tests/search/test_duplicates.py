@@ -50,9 +50,7 @@ def test_exact_and_near_groups(photos: Path, tmp_path: Path) -> None:
     index = PictureIndex(tmp_path / "index.db", ColourEncoder())
     index.index([photos])
     groups, stale = index.duplicates([photos])
-    assert [(group.kind, names(group.paths)) for group in groups] == [
-        ("exact", ["blue-2.png", "exact-2.png"])
-    ]
+    assert [(group.kind, names(group.paths)) for group in groups] == [("exact", ["blue-2.png", "exact-2.png"])]
     assert stale == 0
     groups, _ = index.duplicates([photos], near=True)
     assert [(group.kind, names(group.paths)) for group in groups] == [

@@ -150,9 +150,7 @@ def test_all_pictures_deleted_are_forgotten(photos: Path, index: PictureIndex) -
 
 
 @pytest.mark.parametrize("mount_point_stays", [False, True])
-def test_drive_that_is_away_keeps_its_rows(
-    photos: Path, index: PictureIndex, mount_point_stays: bool
-) -> None:
+def test_drive_that_is_away_keeps_its_rows(photos: Path, index: PictureIndex, mount_point_stays: bool) -> None:
     index.index([photos])
     away = photos.parent / "away"
     photos.rename(away)
@@ -241,9 +239,7 @@ def test_missing_folder_is_a_usage_error_and_makes_no_ledger(index: PictureIndex
     assert not index.path.exists()
 
 
-def test_content_that_left_the_ledger_meanwhile_is_embedded_after_all(
-    photos: Path, index: PictureIndex
-) -> None:
+def test_content_that_left_the_ledger_meanwhile_is_embedded_after_all(photos: Path, index: PictureIndex) -> None:
     """Another process may drop the row whose embedding a copy was to share."""
     index.index([photos])
     shutil.copy(photos / "green-001.png", photos / "copy.png")

@@ -80,9 +80,7 @@ def test_through_the_graph_and_rebuilt_when_stale(
     assert asked and colours(matches) == {"blue"}
     assert len(index.search("blue", top=100)) == 24
     asked.clear()
-    assert colours(index.search("blue", where="name ~ red")) == {"red"} and not asked, (
-        "a filter needs exact ranking"
-    )
+    assert colours(index.search("blue", where="name ~ red")) == {"red"} and not asked, "a filter needs exact ranking"
     draw("blue", 900).save(photos / "blue-new.png")
     PictureIndex(index.path, ColourEncoder()).index([photos])  # leaves the graph stale
     assert "blue-new.png" in names(index.search("blue", top=4)) and not asked
@@ -130,9 +128,7 @@ def test_wrong_arguments(index: PictureIndex, wrong: dict) -> None:
         index.search(**{"query": "red", **wrong})
 
 
-def test_default_ledger_and_its_own_model(
-    photos: Path, data_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_ledger_and_its_own_model(photos: Path, data_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(zoo, "load", lambda name=None: asked.append(name) or ColourEncoder())
     PictureIndex().index([photos])

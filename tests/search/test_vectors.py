@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +65,7 @@ def test_restricted_keeps_ids_and_rows_together() -> None:
     assert len(vectors.restricted(np.array([], np.int64))) == 0
 
 
-def test_file_beside_the_ledger_is_used_only_in_its_own_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_beside_the_ledger_is_used_only_in_its_own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectors_module, "CACHED_FROM", 10)
     rows = unit_rows(20, 16)
     with Ledger(tmp_path / "index.db", create=True) as ledger:
@@ -80,6 +80,13 @@ def test_file_beside_the_ledger_is_used_only_in_its_own_state(
         third = load_vectors(ledger)
         assert len(third) == 21 and not isinstance(third.matrix, np.memmap)
         assert {path.name.split(".")[0] for path in folder_of(ledger.path).iterdir()} == {third.state}
+        for age, name in ((100_000, "killed.part"), (0, "writing.part")):
+            part = folder_of(ledger.path) / name
+            part.touch()
+            os.utime(part, (time.time() - age,) * 2)
+        fill(ledger, unit_rows(22, 16, seed=2))
+        third = load_vectors(ledger)
+        assert [path.name for path in folder_of(ledger.path).glob("*.part")] == ["writing.part"]
         for path in folder_of(ledger.path).glob("*.f16.npy"):
             path.write_bytes(path.read_bytes()[:200])
         np.testing.assert_array_equal(load_vectors(ledger).matrix, third.matrix)

@@ -1,9 +1,8 @@
-"""`--where`: what it means, what its errors say, and that no expression reaches SQL as anything but a value."""
+"""`--where`: what it means, what its errors say, and that values never become SQL."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings

@@ -67,9 +67,7 @@ def test_an_image_embedding_is_the_tower_on_preprocessed_pixels(encoder: OnnxCli
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_neither_threads_nor_neighbours_change_an_embedding(
-    encoder: OnnxClip, tiny_clip: Path, threads: int
-) -> None:
+def test_neither_threads_nor_neighbours_change_an_embedding(encoder: OnnxClip, tiny_clip: Path, threads: int) -> None:
     images = [noise(seed) for seed in range(2 * IMAGE_BATCH + 1)]
     together = OnnxClip(tiny_clip, threads=threads).encode_images(images)
     alone = np.concatenate([encoder.encode_images([image]) for image in images])
@@ -175,9 +173,7 @@ def constant_graph(value: float, *, dim: int = DIM, main_input: str = "pixels") 
 )
 def test_a_tower_that_makes_nonsense_is_an_error(folder: Path, graph: dict[str, Any], message: str) -> None:
 
-    made = helper.make_model(
-        constant_graph(**graph), opset_imports=[helper.make_opsetid("", 13)], ir_version=10
-    )
+    made = helper.make_model(constant_graph(**graph), opset_imports=[helper.make_opsetid("", 13)], ir_version=10)
     onnx.save(made, folder / "onnx/image.onnx")
     with pytest.raises(ModelError, match=rf"image\.onnx: .*{message}"):
         OnnxClip(folder).encode_images([noise(0)])
@@ -218,9 +214,7 @@ def test_a_batch_of_failures_is_no_trouble(encoder: OnnxClip) -> None:
     def load(item: int) -> Image.Image:
         raise ImageError(str(item))
 
-    assert [str(error) for _, error in encoder.encode_each(range(9), load)] == [
-        str(item) for item in range(9)
-    ]
+    assert [str(error) for _, error in encoder.encode_each(range(9), load)] == [str(item) for item in range(9)]
 
 
 def test_a_bug_in_load_propagates_and_ends_the_workers(encoder: OnnxClip) -> None:
@@ -270,14 +264,14 @@ def test_the_look_ahead_is_bounded_and_closing_stops_the_loading(encoder: OnnxCl
 def test_closing_waits_for_no_more_than_the_picture_at_hand(encoder: OnnxClip) -> None:
     def slowly(item: int) -> Image.Image:
         if item >= IMAGE_BATCH:
-            time.sleep(0.25)
+            time.sleep(0.4)
         return noise(item)
 
     each = encoder.encode_each(range(100), slowly)
     next(each)
     begin = time.perf_counter()
     each.close()  # type: ignore[attr-defined]
-    assert time.perf_counter() - begin < 0.25 * IMAGE_BATCH - 0.1, "the rest of the batch was loaded"
+    assert time.perf_counter() - begin < 0.4 * IMAGE_BATCH - 0.1, "the rest of the batch was loaded"
 
 
 def test_ctrl_c_in_the_consumer_ends_the_workers(encoder: OnnxClip) -> None:

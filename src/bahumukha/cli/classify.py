@@ -46,29 +46,17 @@ def register(app: typer.Typer) -> None:
 def classify(
     paths: Annotated[
         list[str],
-        typer.Argument(
-            metavar="PATH", help="Pictures and folders; - reads paths from standard input, one a line."
-        ),
+        typer.Argument(metavar="PATH", help="Pictures and folders; - reads paths from standard input, one a line."),
     ],
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="A label to choose from. Repeatable.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File of labels, one a line; # comments.")
-    ] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A label to choose from. Repeatable.")] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="File of labels, one a line; # comments.")] = None,
     template: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="TEXT", help="Sentence with {} in the label's place; several are averaged. Repeatable."
-        ),
+        typer.Option(metavar="TEXT", help="Sentence with {} in the label's place; several are averaged. Repeatable."),
     ] = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Labels to show for each picture.")] = 5,
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Name or folder of a CLIP model.")
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line: path, labels best first.")
-    ] = False,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Name or folder of a CLIP model.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line: path, labels best first.")] = False,
 ) -> None:
     """Say which of your labels fits each picture best, and how probable each is.
 

@@ -18,9 +18,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="The models on this machine.", no_args_is_help=True)
     group.command("list", epilog="Examples:\n\nbahu models list\n\nbahu models list --json")(list_models)
-    group.command("show", epilog="Examples:\n\nbahu models show starter/clip\n\nbahu models show ./my-clip")(
-        show_model
-    )
+    group.command("show", epilog="Examples:\n\nbahu models show starter/clip\n\nbahu models show ./my-clip")(show_model)
     app.add_typer(group, name="models")
 
 
@@ -43,9 +41,7 @@ def list_models(json: Json = False) -> None:
 
 
 def show_model(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Name of a model, or the path of its folder.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model, or the path of its folder.")],
     json: Json = False,
 ) -> None:
     """Show one model's card: what it is for, what it was made from, its licence, its scores and limits."""
@@ -54,9 +50,7 @@ def show_model(
 
     card = read_card(find(model), model)
     if json:
-        print_json(
-            {**_as_dict(card), "folder": str(card.folder), "details": dict(card.details), "card": card.text}
-        )
+        print_json({**_as_dict(card), "folder": str(card.folder), "details": dict(card.details), "card": card.text})
     else:
         _print_card(card)
 

@@ -31,9 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on st
 Top = Annotated[int | None, typer.Option(help="At most so many. [default: 10; with --cutoff, all above it]")]
 Cutoff = Annotated[
     str | None,
-    typer.Option(
-        metavar="auto|NUMBER", help="Only what stands out for this query, or scores at least NUMBER."
-    ),
+    typer.Option(metavar="auto|NUMBER", help="Only what stands out for this query, or scores at least NUMBER."),
 ]
 Sheet = Annotated[Path | None, typer.Option(metavar="OUT.png", help="Also draw the results as one picture.")]
 
@@ -69,14 +67,10 @@ def index(
 def search(
     query: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
     folders: MaybeFolders = None,
-    image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Look for pictures like this one.")
-    ] = None,
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Look for pictures like this one.")] = None,
     plus: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="X", help="More of this sentence or picture file; 0.5:snow counts half. Repeatable."
-        ),
+        typer.Option(metavar="X", help="More of this sentence or picture file; 0.5:snow counts half. Repeatable."),
     ] = None,
     minus: Annotated[
         list[str] | None, typer.Option(metavar="X", help="Less of this sentence or picture file. Repeatable.")
@@ -145,9 +139,7 @@ def duplicates(
     _index_if_new(pictures, folders)
     groups, stale = pictures.duplicates(folders, near=near)
     if stale:
-        note_line(
-            f"{stale} files are gone or changed since they were indexed and were left out; run `bahu index`"
-        )
+        note_line(f"{stale} files are gone or changed since they were indexed and were left out; run `bahu index`")
     for number, group in enumerate(groups):
         if json:
             print_json({"kind": group.kind, "paths": group.paths, "similarity": group.similarity})
@@ -203,9 +195,7 @@ def _index_if_new(pictures: PictureIndex, folders: Sequence[Path]) -> None:
         _index(pictures, [Path(path) for path in new])
 
 
-def _check(
-    query: str | None, image: Path | None, plus: list[str], minus: list[str], where: str | None
-) -> None:
+def _check(query: str | None, image: Path | None, plus: list[str], minus: list[str], where: str | None) -> None:
     """Complain of a wrong option before hours of indexing, not after."""
     from bahumukha.search.query import parse_query
     from bahumukha.search.where import compile_where
@@ -252,9 +242,7 @@ def _summary(report: IndexReport) -> str:
 
 def _show(matches: Matches, *, json: bool, sheet: Path | None, title: str | None, limited: bool) -> None:
     if matches.vanished:
-        note_line(
-            f"{matches.vanished} pictures that would be listed are gone; `bahu index FOLDER` forgets them"
-        )
+        note_line(f"{matches.vanished} pictures that would be listed are gone; `bahu index FOLDER` forgets them")
     if json:
         for match in matches:
             print_json({"rank": match.rank, "path": match.path, "score": round(match.score, 6)})

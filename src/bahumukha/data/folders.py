@@ -28,9 +28,7 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
         if not os.path.lexists(path):
             raise UsageError(f"{shown(path)}: there is no such file or folder; check the spelling")
         if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
-            raise UsageError(
-                f"{shown(path)}: this folder may not be listed; give yourself permission to read it"
-            )
+            raise UsageError(f"{shown(path)}: this folder may not be listed; give yourself permission to read it")
     return _pictures(given)
 
 

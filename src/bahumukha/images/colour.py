@@ -73,7 +73,7 @@ def _transform(profile: bytes, mode: str) -> tuple[Any, str]:
     try:
         parsed = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = spaces.get(parsed.profile.xcolor_space, "")
-        is_srgb = ImageCms.getProfileDescription(parsed).strip().lower().startswith(("srgb", "c2"))
+        is_srgb = "srgb" in ImageCms.getProfileDescription(parsed).lower()
         if mode not in modes.get(space, ()) or is_srgb:
             return None, ""
         return ImageCms.buildTransform(parsed, ImageCms.createProfile("sRGB"), space, "RGB"), space

@@ -13,11 +13,11 @@ from PIL import Image
 
 from bahumukha.errors import UsageError
 
-_WHOLE = 1 << 24
+_WHOLE = 1 << 22
 """Pixels after resizing up to which a picture is resized as a whole and then cropped, as torchvision does.
 
-A strip of 1 x 50,000 would become 3 billion pixels, so of longer ones only the part to keep is resized. That is
-the same arithmetic, but Pillow may then do its two passes in the other order and round differently in between.
+A strip of 1 x 50,000 would become 3 billion pixels, so of longer ones only the part to keep is resized. That
+is the same arithmetic, but Pillow may do its two passes in the other order then, with other rounding between.
 """
 
 
@@ -46,30 +46,18 @@ class Preprocess:
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:  # bool is an int too
                 raise UsageError(f"preprocess.{name}: {getattr(self, name)!r} is not a whole number above 0")
         if self.resize < self.size:
-            raise UsageError(
-                f"preprocess.resize: {self.resize} is less than size {self.size}; make it as large"
-            )
+            raise UsageError(f"preprocess.resize: {self.resize} is less than size {self.size}; make it as large")
         for name, allowed in (("mode", ("shortest", "squash")), ("interpolation", ("bicubic", "bilinear"))):
             if getattr(self, name) not in allowed:
-                raise UsageError(
-                    f"preprocess.{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}"
-                )
+                raise UsageError(f"preprocess.{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}")
         for name in ("mean", "std"):
             try:
                 values = tuple(float(value) for value in getattr(self, name))
             except (TypeError, ValueError):
                 values = ()
-            if (
-                len(values) != 3
-                or not all(map(math.isfinite, values))
-                or (name == "std" and min(values) <= 0)
-            ):
-                raise UsageError(
-                    f"preprocess.{name}: {getattr(self, name)!r} is not three numbers (std: above 0)"
-                )
-            object.__setattr__(
-                self, name, values
-            )  # a list from JSON becomes a tuple, so that equals compare equal
+            if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
+                raise UsageError(f"preprocess.{name}: {getattr(self, name)!r} is not three numbers (std: above 0)")
+            object.__setattr__(self, name, values)  # a list from JSON becomes a tuple, so that equals compare equal
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:

@@ -39,9 +39,7 @@ def shown(source: Source) -> str:
     return "the picture given as bytes" if isinstance(source, bytes) else "the picture given as a stream"
 
 
-def open_image(
-    source: Source, *, at_least: int | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> Image.Image:
+def open_image(source: Source, *, at_least: int | None = None, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """Read a picture as 8-bit RGB, upright, transparency on white, first frame, colours in sRGB.
 
     16-bit grey is scaled to 8 bits, not clipped; floats by the smallest usual range that holds them ([0, 1],

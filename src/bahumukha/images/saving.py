@@ -26,9 +26,7 @@ def save_image(image: Image.Image, path: str | Path, metadata: Mapping[str, str]
     Image.init()
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in Image.SAVE:
-        raise UsageError(
-            f"{shown(path)}: {path.suffix or 'no ending'} cannot be written; try .png, .jpg or .webp"
-        )
+        raise UsageError(f"{shown(path)}: {path.suffix or 'no ending'} cannot be written; try .png, .jpg or .webp")
     if metadata and kind != "PNG":
         raise UsageError(f"{shown(path)}: only .png can hold how the picture was made; name it .png")
     options: dict[str, Any] = {"quality": 92} if kind in ("JPEG", "WEBP") else {}

@@ -127,9 +127,7 @@ class PictureIndex:
         try:
             _vectors.build_graph(self.path, vectors)
         except (OSError, RuntimeError) as error:  # usearch reports a full disk as RuntimeError
-            report.notices.append(
-                f"the graph for fast search could not be written ({error}); search stays exact"
-            )
+            report.notices.append(f"the graph for fast search could not be written ({error}); search stays exact")
 
     def unindexed(self, folders: Iterable[str | Path]) -> list[str]:
         """Those of `folders` that are not in a root indexed to its end, as absolute paths."""
@@ -193,9 +191,7 @@ class PictureIndex:
                 vector = _query.embed_picture(encoder, path)
             return self._rank(ledger, vector, scopes, None, top, cutoff, but=path)
 
-    def duplicates(
-        self, folders: Iterable[str | Path] = (), *, near: bool = False
-    ) -> tuple[list[Duplicates], int]:
+    def duplicates(self, folders: Iterable[str | Path] = (), *, near: bool = False) -> tuple[list[Duplicates], int]:
         """Groups of copies, and how many files were passed over as gone or changed since indexed."""
         with self._asking(folders) as (ledger, scopes):
             return _duplicates.find_duplicates(ledger, scopes, near=near)

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 MIN_COSINE = 0.9
 """Copies saved smaller or at low quality keep a cosine above this; it only needs to be sound, not sharp."""
 MAX_BITS = 20
-"""Differing bits of 128: copies differ in few, unrelated pictures in about 64, give or take 10."""
+"""Differing bits of 128. Of 100 photographs, copies (a quarter the size, JPEG at quality 30, brighter, more
+contrast) differ in at most 12 in 99 of 100 cases; different photographs in 64, give or take 8, never below 24.
+"""
 BLOCK = 2048  # rows compared at a time
 
 

@@ -270,9 +270,7 @@ class _Batch:
             embedding = np.asarray(outcome, np.float32).astype("<f2").tobytes()
             fields = {name: getattr(work.picture, name) for name in Picture.__dataclass_fields__}
             self._count(work)
-            self.ledger.put(
-                work.path, work.size, work.mtime_ns, Picture(**{**fields, "embedding": embedding})
-            )
+            self.ledger.put(work.path, work.size, work.mtime_ns, Picture(**{**fields, "embedding": embedding}))
 
     def _put_same(self, work: Work, id: int) -> None:
         """The content is in row `id`: the file itself (touched), its former path (moved), or a copy's."""

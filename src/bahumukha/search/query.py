@@ -57,9 +57,7 @@ def parse_term(text: str, *, option: str = "--plus", sign: int = 1) -> Term:
     if not rest.strip():
         raise UsageError(f"{option} {_shown(text)}: a sentence or a picture file is expected")
     if not 0 < weight < math.inf:
-        raise UsageError(
-            f"{option} {_shown(text)}: a weight is a number above 0, such as 0.5; use --minus to subtract"
-        )
+        raise UsageError(f"{option} {_shown(text)}: a weight is a number above 0, such as 0.5; use --minus to subtract")
     if is_file(rest):
         return Term(sign * weight, picture=Path(rest))
     if _looks_like_picture(rest):
@@ -103,9 +101,7 @@ def embed_query(encoder: ImageTextEncoder, terms: Sequence[Term]) -> np.ndarray:
             total += weights @ embed(encoder, terms_of_kind).astype(np.float64)
     length = float(np.linalg.norm(total))
     if length <= _WEAKEST * sum(abs(term.weight) for term in terms):
-        raise UsageError(
-            "--plus and --minus cancel each other out; leave one of them away, or weigh them apart"
-        )
+        raise UsageError("--plus and --minus cancel each other out; leave one of them away, or weigh them apart")
     return (total / length).astype(np.float32)
 
 
@@ -122,9 +118,7 @@ def _embed_pictures(encoder: ImageTextEncoder, terms: Sequence[Term]) -> np.ndar
     from bahumukha.images import open_image
 
     at_least = getattr(getattr(encoder, "preprocess", None), "shortest_side", None)
-    return encoder.encode_images(
-        [open_image(term.picture, at_least=at_least) for term in terms if term.picture]
-    )
+    return encoder.encode_images([open_image(term.picture, at_least=at_least) for term in terms if term.picture])
 
 
 def is_file(text: str) -> bool:

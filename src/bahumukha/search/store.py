@@ -85,14 +85,11 @@ class Ledger:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise PictureIndexError(
-                    f"the index's folder {self.path.parent} cannot be made ({error.strerror}); "
-                    "give a file with --db"
+                    f"the index's folder {self.path.parent} cannot be made ({error.strerror}); give a file with --db"
                 ) from error
         with self.plain_errors():
             # The generator that feeds an encoder may be advanced by another thread; never two at once.
-            self._db = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()
             except BaseException:
@@ -123,9 +120,7 @@ class Ledger:
                 )
         if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             self._enter_wal()
-        db.execute(
-            "PRAGMA synchronous = NORMAL"
-        )  # with WAL: a kill loses nothing, a power cut no consistency
+        db.execute("PRAGMA synchronous = NORMAL")  # with WAL: a kill loses nothing, a power cut no consistency
         if self._version() != len(MIGRATIONS):
             self._migrate()
 
@@ -150,8 +145,7 @@ class Ledger:
             version = self._version()  # again: another process may have just done it
             if version > len(MIGRATIONS):
                 raise PictureIndexError(
-                    f"{self.path} was made by a newer version of Bahumukha; update it, or give another "
-                    "file with --db"
+                    f"{self.path} was made by a newer version of Bahumukha; update it, or give another file with --db"
                 )
             for step in MIGRATIONS[version:]:
                 for statement in statements(step):
@@ -264,8 +258,7 @@ class Ledger:
         """Path -> row, for all files at or below `paths`."""
         condition, values = within(paths)
         rows = self.select(
-            "SELECT path, id, size, mtime_ns, content, error, embedding IS NOT NULL "
-            f"FROM files WHERE {condition}",
+            f"SELECT path, id, size, mtime_ns, content, error, embedding IS NOT NULL FROM files WHERE {condition}",
             values,
         )
         return {os.fsdecode(path): Row(*rest) for path, *rest in rows}
@@ -274,9 +267,7 @@ class Ledger:
         """Content hash -> id of a file that holds it and is embedded, for files of the given sizes."""
         found: dict[bytes, int] = {}
         for size in set(sizes):
-            found.update(
-                self.select("SELECT content, id FROM files WHERE size = ? AND embedding IS NOT NULL", (size,))
-            )
+            found.update(self.select("SELECT content, id FROM files WHERE size = ? AND embedding IS NOT NULL", (size,)))
         return found
 
     def put(self, path: str, size: int, mtime_ns: int, picture: Picture) -> None:
@@ -286,16 +277,14 @@ class Ledger:
         marks = ", ".join("?" * len(row))
         changes = ", ".join(f"{name} = excluded.{name}" for name in row if name != "path")
         self._db.execute(
-            f"INSERT INTO files ({', '.join(row)}) VALUES ({marks}) "
-            f"ON CONFLICT (path) DO UPDATE SET {changes}",
+            f"INSERT INTO files ({', '.join(row)}) VALUES ({marks}) ON CONFLICT (path) DO UPDATE SET {changes}",
             list(row.values()),
         )
 
     def picture(self, id: int, content: bytes) -> tuple[str, Picture] | None:
         """Path and picture of a row, provided that it still has this content and an embedding."""
         rows = self.select(
-            f"SELECT path, {', '.join(_COLUMNS)} FROM files "
-            "WHERE id = ? AND content = ? AND embedding IS NOT NULL",
+            f"SELECT path, {', '.join(_COLUMNS)} FROM files WHERE id = ? AND content = ? AND embedding IS NOT NULL",
             (id, content),
         )
         return (os.fsdecode(rows[0][0]), Picture(*rows[0][1:])) if rows else None
@@ -311,9 +300,7 @@ class Ledger:
 
     def remove(self, id: int, path: str) -> int:
         """Forget a file, unless its row has moved to another path; inside `writing` only. How many went."""
-        return self._db.execute(
-            "DELETE FROM files WHERE id = ? AND path = ?", (id, os.fsencode(path))
-        ).rowcount
+        return self._db.execute("DELETE FROM files WHERE id = ? AND path = ?", (id, os.fsencode(path))).rowcount
 
 
 def empty_index() -> PictureIndexError:

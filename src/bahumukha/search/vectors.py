@@ -10,6 +10,7 @@ HNSW", 2016). A file of another state is never read; all are written aside and r
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 CACHED_FROM = 2_000  # pictures; below this SQLite itself is as fast
 APPROXIMATE_ABOVE = 1_000_000  # pictures; up to here an exact search takes a quarter of a second
 BLOCK = 512  # rows turned to float32 at a time: half a megabyte, which stays in the processor's cache
+ABANDONED = 86_400  # seconds without a write, after which no process is still at a half-written file
 CONNECTIVITY = 16
 EXPANSION_ADD = 128
 EXPANSION_SEARCH = 96
@@ -131,12 +133,7 @@ def _mapped(folder: Path, state: str) -> Vectors | None:
         matrix = np.load(folder / f"{state}.f16.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):  # not there, or not what we wrote: SQLite has it all
         return None
-    if (
-        ids.dtype != np.int64
-        or matrix.dtype != np.float16
-        or matrix.ndim != 2
-        or ids.shape != matrix.shape[:1]
-    ):
+    if ids.dtype != np.int64 or matrix.dtype != np.float16 or matrix.ndim != 2 or ids.shape != matrix.shape[:1]:
         return None
     return Vectors(ids, matrix, state)
 
@@ -164,13 +161,18 @@ def _write_aside(path: Path, write: Callable[[Any], object]) -> None:
 
 
 def _sweep(folder: Path, keep: str, suffix: str) -> None:
-    """Delete files of former states; one that is mapped right now stays readable to whoever mapped it."""
-    for path in folder.glob(f"*{suffix}"):
-        if not path.name.startswith(keep):
-            try:
+    """Delete files of former states, and what a killed process left half written.
+
+    One that is mapped right now stays readable to whoever mapped it.
+    """
+    for path in folder.iterdir():
+        try:
+            former = path.name.endswith(suffix) and not path.name.startswith(keep)
+            abandoned = path.name.endswith(".part") and time.time() - path.stat().st_mtime > ABANDONED
+            if former or abandoned:
                 path.unlink()
-            except OSError:  # Windows refuses while it is mapped; the next sweep takes it
-                continue
+        except OSError:  # Windows refuses while it is mapped; the next sweep takes it
+            continue
 
 
 # -- the graph -----------------------------------------------------------------------------------------------

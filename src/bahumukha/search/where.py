@@ -171,9 +171,7 @@ def _ends(value: _Token) -> tuple[str, str]:
 def _number(column: str, operator: str, value: _Token) -> Condition:
     low, high = _ends(value)
     if not all(re.fullmatch(r"[0-9]{1,18}", end) for end in (low, high)):
-        raise _error(
-            value, f"{column} is a whole number of pixels such as 1920, or a range such as 800..1920"
-        )
+        raise _error(value, f"{column} is a whole number of pixels such as 1920, or a range such as 800..1920")
     return _ordered(column, operator, int(low), min(int(high) + 1, _LARGEST))
 
 

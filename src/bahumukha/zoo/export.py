@@ -71,9 +71,7 @@ def export_clip(
     ids = torch.ones(2, 8, dtype=torch.int64)
     free = torch.export.Dim.DYNAMIC
     image = _trace(_ImageGraph(model), {"pixels": pixels}, {"pixels": {0: free}})
-    text = _trace(
-        _TextGraph(model), {"ids": ids, "mask": ids}, {"ids": {0: free, 1: free}, "mask": {0: free, 1: free}}
-    )
+    text = _trace(_TextGraph(model), {"ids": ids, "mask": ids}, {"ids": {0: free, 1: free}, "mask": {0: free, 1: free}})
     onnx.save(store_small(image, image_storage), folder / "onnx" / "image.onnx")
     onnx.save(store_small(text, text_storage), folder / "onnx" / "text.onnx")
     config: dict[str, Any] = {

@@ -57,9 +57,7 @@ class ColourEncoder:
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Pictures of any mode -> float32 (N, dim), rows of norm 1."""
-        cells = [
-            np.asarray(image.convert("RGB").resize((self.grid, self.grid), 4)) for image in images
-        ]  # 4 = BOX
+        cells = [np.asarray(image.convert("RGB").resize((self.grid, self.grid), 4)) for image in images]  # 4 = BOX
         return self._embed(np.array(cells, np.float32).reshape(len(images), self.grid**2, 3))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:

@@ -119,9 +119,7 @@ def read_json(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: must hold one JSON object")
     fields = _Fields(path, data)
     if fields.integer("format") != FORMAT:
-        raise ModelError(
-            f"{path}: 'format' is {data['format']}; this version of bahumukha reads format {FORMAT}"
-        )
+        raise ModelError(f"{path}: 'format' is {data['format']}; this version of bahumukha reads format {FORMAT}")
     fields.text("kind")
     return data
 
@@ -131,9 +129,7 @@ def read_config(folder: str | Path) -> ClipConfig:
     path = Path(folder) / CONFIG
     data = read_json(Path(folder))
     if data["kind"] != "clip":
-        raise ModelError(
-            f"{path}: 'kind' is {data['kind']!r}; comparing pictures and words takes a 'clip' model"
-        )
+        raise ModelError(f"{path}: 'kind' is {data['kind']!r}; comparing pictures and words takes a 'clip' model")
     fields = _Fields(path, data)
     return ClipConfig(
         name=fields.text("name"),
@@ -161,9 +157,7 @@ class _Fields:
         return self.data[key]
 
     def text(self, key: str) -> str:
-        return self._checked(
-            key, lambda v: isinstance(v, str) and bool(v.strip()), "a text that is not empty"
-        )
+        return self._checked(key, lambda v: isinstance(v, str) and bool(v.strip()), "a text that is not empty")
 
     def integer(self, key: str, at_least: int | None = None) -> int:
         allowed = "a whole number" if at_least is None else f"a whole number of at least {at_least}"
@@ -194,9 +188,7 @@ def _preprocess(path: Path, table: dict[str, Any]) -> Preprocess:
 
 def _templates(path: Path, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(t, str) and "{}" in t for t in value):
-        raise ModelError(
-            f"{path}: 'templates' is {value!r}; it must be a list of texts that each contain {{}}"
-        )
+        raise ModelError(f"{path}: 'templates' is {value!r}; it must be a list of texts that each contain {{}}")
     return tuple(value)
 
 

@@ -1,0 +1,56 @@
+"""`bahu demo`: all of it on photographs that ship, on one page."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bahumukha.cli.output import note_line, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands to `app`."""
+    app.command("demo")(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder, or an earlier demo's.")] = Path(
+        "demo-out"
+    ),
+    model: Annotated[str | None, typer.Option(metavar="M", help="Name or folder of a CLIP model.")] = None,
+    open: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Classify and search the photographs that ship, and write one page of it: DIR/index.html."""
+    from bahumukha.demo import shipped_photos, show
+    from bahumukha.zoo import load
+
+    start = time.perf_counter()
+    # The commands on the page run in DIR: a model given as a folder must be found from there.
+    encoder = load(str(Path(model).resolve()) if model is not None and Path(model).is_dir() else model)
+    shown = show(shipped_photos(), encoder, out)
+    seconds = time.perf_counter() - start
+    if json:
+        print_json(
+            {
+                "page": str(shown.page),
+                "sheet": str(shown.sheet),
+                "photos": len(shown.photos),
+                "model": shown.model,
+                "seconds": round(seconds, 3),
+            }
+        )
+    else:
+        print(f"{len(shown.photos)} photographs in {seconds:.1f} s: {shown.page}")
+    if open:
+        _open_page(shown.page)
+
+
+def _open_page(page: Path) -> None:
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        note_line(f"no browser was found; open {page} yourself")
