@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from recipes.fetch import folder_of
 
 # Words that WordNet, a dictionary of content words, leaves out or that captions need.
 FUNCTION_WORDS = frozenset(
-    """a an the of in on at with without and or for from to by over under up down into onto off out as is are it its
+    """a an the of in on at with without and or for from to by over under up down into onto off out upwards
+    downwards leftwards rightwards as is are it its
     his her their this that these those no not all some his my your behind between inside outside through
     against above below near two three four five six seven eight nine ten""".split()
 )
@@ -54,16 +55,21 @@ def is_english(text: str, vocabulary: frozenset[str]) -> bool:
     return bool(words) and all(is_word(word, vocabulary) for word in words)
 
 
+def _awkwardness(words: list[str], vocabulary: frozenset[str]) -> tuple[int, int, int, int]:
+    """Least for few words, then for uninflected ones ("small smile", not "smalls mile"), then for long ones."""
+    inflected = sum(word not in vocabulary for word in words)
+    return len(words), inflected, -sum(len(word) ** 2 for word in words), len(words[-1])
+
+
 def segmented(run: str, vocabulary: frozenset[str]) -> str | None:
     """'admissiontickets' -> 'admission tickets': the split into fewest known words, or None when there is none."""
+    cost = partial(_awkwardness, vocabulary=vocabulary)
     best: list[list[str] | None] = [[]] + [None] * len(run)
     for end in range(1, len(run) + 1):
         for start in range(end):
             head, word = best[start], run[start:end]
             known = len(word) > 2 or word in FUNCTION_WORDS or word.isdigit()
             if head is not None and known and is_word(word, vocabulary):
-                current = best[end]
-                if current is None or len(head) + 1 < len(current):
-                    best[end] = [*head, word]
+                best[end] = min([*filter(None, [best[end]]), [*head, word]], key=cost)
     words = best[-1]
     return " ".join(words) if words else None

@@ -83,7 +83,7 @@ def squared(picture: Image.Image, margin: float) -> Image.Image:
 
 
 def main() -> None:
-    """Render each picture on one ground (stamps, which are photographs, on three) and pass it through the trunk."""
+    """Render each picture on one ground (photographs among the stamps on three) and pass it through the trunk."""
     from dataclasses import replace
 
     from recipes.clip.trunk import PREPROCESS, trunk_on_onnx
@@ -104,7 +104,7 @@ def main() -> None:
             record = json.loads(line)
             captions = [c for c in record["captions"].get(args.language, []) if c]
             if captions:
-                photographic = record["source"] == "stamps"
+                photographic = record["style"] == "photo"
                 copies = 3 if photographic else 1
                 jobs += [(listing.parent / record["file"], record, captions, photographic, i) for i in range(copies)]
     trunk = trunk_on_onnx(args.weights, args.size)

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from bahumukha.evaluate.imagenet import class_names
@@ -218,12 +218,30 @@ def new_model(tokenizer: Tokenizer, weights: Path, dim: int) -> tuple[Clip, Tens
     return model, prototypes
 
 
-def start_text(model: Clip, init: Path) -> None:
-    """Take the text tower of stage 1, whose projection into the shared space is new, or of an earlier stage 2."""
+def start_text(model: Clip, init: Path) -> bool:
+    """Take the text tower of stage 1, or of an earlier stage 2; True if its projection has still to be learned."""
     state = torch.load(init / "checkpoint.pt", weights_only=True)["model"]
     model.text.load_state_dict({k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")})
-    if "log_scale" not in state:
-        nn.init.normal_(model.text.projection.weight, std=model.text.projection.in_features**-0.5)
+    return "log_scale" not in state
+
+
+@torch.no_grad()
+def solve_projection(objective: Objective, tokenizer: Tokenizer, batches: int = 30, ridge: float = 10.0) -> None:
+    """Set the text projection to the ridge regression from the tower's pooled states to the sentences' targets.
+
+    Saves the first hundred steps: stage 1 already laid alike words near each other.
+    """
+    text = objective.model.text.eval()
+    drawn = objective.batches(tokenizer, seed=1)
+    pooled, targets = [], []
+    for _ in range(batches):
+        batch = next(drawn)
+        count = len(batch["rows"])
+        pooled.append(by_length(text.pooled, batch["ids"][:count], batch["mask"][:count]))
+        targets.append(objective.targets[batch["rows"]])
+    x, y = torch.cat(pooled), torch.cat(targets)
+    gram = x.T @ x + ridge * torch.eye(x.shape[1])
+    text.projection.weight.copy_(torch.linalg.solve(gram, x.T @ y).T)
 
 
 def arguments() -> argparse.Namespace:
@@ -256,14 +274,16 @@ def main() -> None:
     left_out = {offset_of(line.strip()) for line in args.leave_out.read_text().split()} if args.leave_out else set()
 
     model, prototypes = new_model(tokenizer, args.trunk, args.dim)
-    start_text(model, args.init)
+    unsolved = start_text(model, args.init)
     classes = class_offsets()
     shown = [i for i, c in enumerate(classes) if c not in left_out]
     guesses = guess_prototypes(wordnet, teacher, [classes[i] for i in shown], prototypes[shown].numpy())
     offsets = [int(o) for o in teacher["offsets"]]
     captions = Captions(wordnet, sense_ranks(args.wordnet / "index.noun"), offsets, pictures, left_out)
     objective = Objective(model, captions, prototypes, torch.from_numpy(guesses), Weights())
-    loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate)
+    if unsolved:
+        solve_projection(objective, tokenizer)
+    loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=25)
     batches = objective.batches(tokenizer, seed=0)
     for report in train(model, batches, objective, loop, args.out, args.resume):
         print(report, flush=True)

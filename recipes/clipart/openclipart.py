@@ -36,6 +36,7 @@ from recipes.fetch import add_cache_option, folder_of
 from recipes.vocabulary import english_words
 
 LEFT_OUT = ("special/", "unsorted/duplicates")
+FRAME_CORNER = re.compile(r"_corner|_(?:upper|lower)_[lr]")
 # The PNG of the package is taken if its longest side is within this range; others (one has 231 megapixels) are drawn
 # anew from their SVG.
 USABLE_SIDE = range(160, 2001)
@@ -104,7 +105,7 @@ def captions_of(inside: Path, metadata: Metadata, vocabulary: frozenset[str]) ->
 
 def shelf_words(inside: Path) -> list[str]:
     """The words of the folder's last names, in the singular: 'food/fruit' -> ['fruit', 'food']."""
-    singular = {"housecats": "cat", "big_cats": "big cat", "bugs": "insect", "bodypart": "part of the body"}
+    singular = {"housecats": "cat", "big_cats": "big cat", "bugs": "bug", "bodypart": "part of the body"}
     parts = reversed(inside.parts[:-1])
     return [singular.get(p, re.sub(r"(?<!ie)(?<!s)s$", "", p.replace("-", " "))) for p in parts if "_and_" not in p]
 
@@ -112,7 +113,9 @@ def shelf_words(inside: Path) -> list[str]:
 def is_wanted(inside: Path) -> bool:
     """Whether a drawing belongs into the set, by its place and name."""
     star = re.match(r"star_(\d+)pt", inside.name)
-    return not inside.as_posix().startswith(LEFT_OUT) and not (star and int(star[1]) > 12)
+    if inside.as_posix().startswith(LEFT_OUT) or FRAME_CORNER.search(inside.name):
+        return False
+    return not (star and int(star[1]) > 12)
 
 
 def picture_of(png: Path, svg: Path, size: int) -> Image.Image:

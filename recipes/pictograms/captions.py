@@ -19,7 +19,11 @@ from recipes.vocabulary import SLANG, is_english, segmented
 
 SKIN_TONES = frozenset({"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"})
 TONE_SUFFIX = re.compile(r"(?:-(?:medium-light|medium-dark|light|medium|dark))+$|-tone-?\d$")
-NO_PLACES = "(?:black|white|red|yellow|green|blue|chequered|crossed|pirate|rainbow|transgender|unknown|triangular) "
+# "X flag" is not "flag of X" for these.
+NO_PLACES = (
+    "(?:black|white|red|yellow|green|blue|brown|orange|purple|pink|deep|"
+    "chequered|crossed|pirate|rainbow|transgender|unknown|triangular) "
+)
 MOST_KEYWORDS = 5  # of languages other than English, which are over a hundred
 # CLDR's English names with a colon, as people say them.
 SPOKEN = {
@@ -173,12 +177,17 @@ class CodePoints:
         for name in icons.names(icon):
             if name in icons.characters:
                 return icons.characters[name]
-        return next((self.by_name[s] for s in map(squashed, icons.names(icon)) if s in self.by_name), None)
+        own = [squashed(name) for name in icons.names(icon)]
+        whole = [name.removesuffix("side") for name in own]  # fxemoji's "catside" is the cat as against its face
+        return next((self.by_name[name] for name in own + whole if name in self.by_name), None)
 
 
 def name_in_words(icon: str, vocabulary: frozenset[str]) -> str | None:
     """'axe2' -> 'axe', 'nut-and-bolt' -> 'nut and bolt', 'admissiontickets' -> 'admission tickets', else None."""
-    text = re.sub(r"-(?:low|old)$|(?<=[a-z])-?\d$", "", icon)
+    if icon.startswith("cjk"):  # signs that have no name but "ideograph"
+        return None
+    text = re.sub(r"^regional-?indicator-?([a-z])$", r"letter \1", icon)
+    text = re.sub(r"-(?:low|old)$|(?<=[a-z])-?\d$", "", text)
     text = re.sub(r"^flag-for-(?:flag-)?|^flag-(?!in-)", "flag of ", text).replace("-", " ")
     text = re.sub(rf"^(?!{NO_PLACES})(\w+(?: \w+){{0,3}}) flag$", r"flag of \1", text)
     if " " in text or is_english(text, vocabulary):

@@ -110,6 +110,8 @@ def test_icons_of_all_sets_meet_in_their_code_points(noto, emojione, annotations
     assert points.of(noto, "red-heart") == "2764"
     assert points.of(emojione, "bear-face") == "1f43b"  # through its alias and CLDR's name
     assert points.of(emojione, "apple-red") is None
+    side = IconSet("fxemoji", "Apache-2.0", {"bearside": {}}, 16, 16)
+    assert points.of(side, "bearside") == "1f43b"
     assert captions_of(emojione, "bear-face", "1f43b", annotations, WORDS)["en"][:2] == ["bear", "bear face"]
 
 
@@ -160,8 +162,10 @@ def test_names_without_code_points_become_words():
     assert name_in_words("flag-for-flag-india", WORDS) == "flag of india"
     assert name_in_words("alabama-flag", WORDS) == "flag of alabama"
     assert name_in_words("white-flag", WORDS) == "white flag"
-    assert name_in_words("xqzzy", WORDS) is None
+    assert name_in_words("xqzzy", WORDS) is None and name_in_words("cjk-a", WORDS) is None
+    assert name_in_words("regionalindicatorb", WORDS) == "letter b"
     assert segmented("catface", WORDS) == "cat face" and segmented("catfacq", WORDS) is None
+    assert segmented("smallsmile", frozenset({"small", "smile", "mile"})) == "small smile"
     assert is_english("the red apples", WORDS | {"the"}) and not is_english("mela rossa", WORDS)
 
 

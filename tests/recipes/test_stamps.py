@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from PIL import Image
 from recipes.captioned import read_listing
@@ -111,6 +113,12 @@ def test_openclipart(cache, tmp_path, monkeypatch):
         assert picture.size == (288, 144)  # the package's PNG
     with Image.open(tmp_path / "out/openclipart/shapes/stars/star_05pt02step.png") as picture:
         assert picture.mode == "RGBA"  # none in the package: drawn from the SVG
+
+
+def test_frames_are_left_out_and_flowers_kept():
+    assert not openclipart.is_wanted(Path("shapes/coke_upper_left_corner_j_.svg"))
+    assert not openclipart.is_wanted(Path("shapes/orleans_express_lower_r_.svg"))
+    assert openclipart.is_wanted(Path("plants/flowers/flower_01.svg"))
 
 
 def test_metadata_reads_the_work_and_not_its_agents():

@@ -45,10 +45,8 @@ def test_checkpoint_resumes_weights_optimizer_and_step(tmp_path):
 def test_time_budget_ends_a_run(tmp_path):
     model, batches = problem()
     config = LoopConfig(steps=10**9, minutes=0.01, log_every=10)
-    last = None
-    for last in train(model, batches, step_of(model), config, tmp_path):
-        pass
-    assert last is not None and last.step < 10**8
+    reports = list(train(model, batches, step_of(model), config, tmp_path))
+    assert reports and reports[-1].step < 10**8
 
 
 def test_schedule():

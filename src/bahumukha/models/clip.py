@@ -75,12 +75,14 @@ class ImageTower(nn.Module):
     are near orthogonal and a cosine tells more than that both are pictures.
     """
 
+    mean: Tensor
+
     def __init__(self, config: ImageTowerConfig, dim: int):
         super().__init__()
         import timm
 
         self.trunk = timm.create_model(config.trunk, pretrained=False, num_classes=0)
-        width = self.trunk.num_features
+        width: int = self.trunk.num_features  # type: ignore[assignment]
         self.register_buffer("mean", torch.zeros(width))
         self.projection = nn.Linear(width, dim, bias=False)
 

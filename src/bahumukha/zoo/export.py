@@ -68,10 +68,11 @@ def export_clip(
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in half.items()})
 
     pixels = torch.zeros(2, 3, preprocess.size, preprocess.size)
-    ids = torch.ones(2, 8, dtype=torch.int64)
+    ids = torch.full((2, 8), 3)
+    mask = torch.ones_like(ids)  # another tensor: for one object passed twice, the exporter makes one input
     free = torch.export.Dim.DYNAMIC
     image = _trace(_ImageGraph(model), {"pixels": pixels}, {"pixels": {0: free}})
-    text = _trace(_TextGraph(model), {"ids": ids, "mask": ids}, {"ids": {0: free, 1: free}, "mask": {0: free, 1: free}})
+    text = _trace(_TextGraph(model), {"ids": ids, "mask": mask}, {"ids": {0: free, 1: free}, "mask": {0: free, 1: free}})
     onnx.save(store_small(image, image_storage), folder / "onnx" / "image.onnx")
     onnx.save(store_small(text, text_storage), folder / "onnx" / "text.onnx")
     config: dict[str, Any] = {

@@ -7,7 +7,7 @@ encoder.encode_images([red_picture]) @ encoder.encode_texts(["a red door", "the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -67,7 +67,7 @@ class ColourEncoder:
 
     def encode_each(
         self, items: Iterable[T], load: Callable[[T], Image.Image]
-    ) -> Iterator[tuple[T, np.ndarray | BahumukhaError]]:
+    ) -> Generator[tuple[T, np.ndarray | BahumukhaError], None, None]:
         """One after the other; see `ImageTextEncoder.encode_each`."""
         for item in items:
             try:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,7 +100,7 @@ class TorchClip:
 
     def encode_each(
         self, items: Iterable[T], load: Callable[[T], Image.Image]
-    ) -> Iterator[tuple[T, np.ndarray | BahumukhaError]]:
+    ) -> Generator[tuple[T, np.ndarray | BahumukhaError], None, None]:
         """One after another; `zoo.onnx.OnnxClip` is the fast one."""
         for item in items:
             try:
