@@ -15,6 +15,7 @@ from bahumukha.classify import (
     classify_each,
     label_embeddings,
     probabilities,
+    sentence,
     shortest_side,
     unique_labels,
 )
@@ -148,3 +149,18 @@ def test_a_bad_picture_stops_classify_but_not_classify_each(tmp_path: Path) -> N
     results = dict(classify_each(["red", "mauve", "blue"], load, ["red", "blue"], ColourEncoder(), top=1))
     assert isinstance(results["mauve"], BahumukhaError)
     assert [results[name][0].label for name in ("red", "blue")] == ["red", "blue"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("template", "label", "expected"),
+    [
+        ("a photo of a {}", "a penguin", "a photo of a penguin"),
+        ("A {}", "the sea", "the sea"),
+        ("a photo of a {}", "penguin", "a photo of a penguin"),
+        ("a photo of a {}", "antelope", "a photo of a antelope"),
+        ("a {} by {}", "a cat", "a cat by a cat"),
+        ("the sea by {}", "a cat", "the sea by a cat"),
+    ],
+)
+def test_a_label_with_an_article_takes_the_templates_place(template, label, expected):
+    assert sentence(template, label) == expected

@@ -12,6 +12,7 @@ way out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 FALLBACK_TEMPLATES = ("a photo of a {}.",)
 """For an encoder that brings no `templates` of its own."""
+
+ARTICLES = ("a ", "an ", "the ")
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,16 @@ def label_embeddings(
     import numpy as np
 
     templates = _checked_templates(encoder, templates)
-    sentences = [template.replace("{}", label) for label in labels for template in templates]
+    sentences = [sentence(template, label) for label in labels for template in templates]
     rows = encoder.encode_texts(sentences).reshape(len(labels), len(templates), encoder.dim).mean(axis=1)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def sentence(template: str, label: str) -> str:
+    """The label in the template's place under one article: "a photo of a {}", "the owl" -> "a photo of the owl"."""
+    if label.lower().startswith(ARTICLES):
+        template = re.sub(r"\b(a|an|the) \{\}", "{}", template, flags=re.IGNORECASE)
+    return template.replace("{}", label)
 
 
 def probabilities(embeddings: np.ndarray, targets: np.ndarray, logit_scale: float) -> np.ndarray:

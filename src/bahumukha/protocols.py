@@ -50,9 +50,16 @@ class ImageTextEncoder(Protocol):
 
         Yields `(item, embedding)` in the order of `items`, embedding float32 (dim,) of norm 1; an item whose
         `load` raises a `BahumukhaError` yields that error in the embedding's place. Other exceptions are bugs
-        and propagate. `load` runs in worker threads, one call an item.
+        and propagate. `load` may run in worker threads, one call an item. This body is the plain way, for whoever
+        inherits it: one item after another.
         """
-        ...
+        for item in items:
+            try:
+                image = load(item)
+            except BahumukhaError as error:
+                yield item, error
+            else:
+                yield item, self.encode_images([image])[0]
 
 
 @dataclass(frozen=True)

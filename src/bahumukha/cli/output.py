@@ -33,7 +33,7 @@ note_line = error_line
 
 @contextmanager
 def progress(total: int | None, description: str) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr while the block runs; silent when stderr is not a terminal.
+    """A progress bar with items a second on stderr while the block runs; silent when stderr is not a terminal.
 
     Yields `advance(count=1)`. A `total` of None shows a moving bar and a count.
     """
@@ -41,9 +41,22 @@ def progress(total: int | None, description: str) -> Iterator[Callable[..., None
         yield lambda count=1: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda count=1: bar.update(task, advance=count)

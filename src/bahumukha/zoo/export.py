@@ -72,7 +72,9 @@ def export_clip(
     mask = torch.ones_like(ids)  # another tensor: for one object passed twice, the exporter makes one input
     free = torch.export.Dim.DYNAMIC
     image = _trace(_ImageGraph(model), {"pixels": pixels}, {"pixels": {0: free}})
-    text = _trace(_TextGraph(model), {"ids": ids, "mask": mask}, {"ids": {0: free, 1: free}, "mask": {0: free, 1: free}})
+    text = _trace(
+        _TextGraph(model), {"ids": ids, "mask": mask}, {"ids": {0: free, 1: free}, "mask": {0: free, 1: free}}
+    )
     onnx.save(store_small(image, image_storage), folder / "onnx" / "image.onnx")
     onnx.save(store_small(text, text_storage), folder / "onnx" / "text.onnx")
     config: dict[str, Any] = {

@@ -7,17 +7,15 @@ encoder.encode_images([red_picture]) @ encoder.encode_texts(["a red door", "the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bahumukha.errors import BahumukhaError
+from bahumukha.protocols import ImageTextEncoder
 
 if TYPE_CHECKING:
     from PIL import Image
-
-T = TypeVar("T")
 
 COLOURS = {
     "black": (0, 0, 0),
@@ -38,7 +36,7 @@ COLOURS = {
 """Word -> sRGB, 0 to 255."""
 
 
-class ColourEncoder:
+class ColourEncoder(ImageTextEncoder):
     """An `ImageTextEncoder` of 3 * grid * grid + 1 dimensions, deterministic, without files or threads.
 
     A picture is the mean colour of each cell of a `grid` x `grid` raster, relative to mid grey; a text is the
@@ -64,18 +62,6 @@ class ColourEncoder:
         """Texts -> float32 (N, dim), rows of norm 1."""
         colours = np.array([_mean_colour(text) for text in texts], np.float32).reshape(len(texts), 1, 3)
         return self._embed(np.repeat(colours, self.grid**2, axis=1))
-
-    def encode_each(
-        self, items: Iterable[T], load: Callable[[T], Image.Image]
-    ) -> Generator[tuple[T, np.ndarray | BahumukhaError], None, None]:
-        """One after the other; see `ImageTextEncoder.encode_each`."""
-        for item in items:
-            try:
-                image = load(item)
-            except BahumukhaError as error:
-                yield item, error
-            else:
-                yield item, self.encode_images([image])[0]
 
     def _embed(self, colours: np.ndarray) -> np.ndarray:
         """(N, cells, 3) in [0, 255] -> (N, dim)."""

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,15 +15,15 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from bahumukha.errors import BahumukhaError, ModelError
+from bahumukha.errors import ModelError
 from bahumukha.models.clip import Clip, ClipConfig
+from bahumukha.protocols import ImageTextEncoder
 from bahumukha.zoo.folder import TOKENIZER, WEIGHTS, find, fingerprint, read_config
 
-T = TypeVar("T")
 SMALLEST_SIDE = 96
 
 
-class TorchClip:
+class TorchClip(ImageTextEncoder):
     """The `ImageTextEncoder` of a model folder on PyTorch, and open_clip's names for its parts.
 
     `encode_image` and `encode_text` take what `preprocess` and `tokenizer` give, as a model of open_clip does.
@@ -97,18 +96,6 @@ class TorchClip:
                 tokens = self.tokenizer(texts[start : start + 64])
                 rows.append(self.encode_text(tokens, normalize=True).cpu().numpy())
         return np.concatenate(rows)
-
-    def encode_each(
-        self, items: Iterable[T], load: Callable[[T], Image.Image]
-    ) -> Generator[tuple[T, np.ndarray | BahumukhaError], None, None]:
-        """One after another; `zoo.onnx.OnnxClip` is the fast one."""
-        for item in items:
-            try:
-                image = load(item)
-            except BahumukhaError as error:
-                yield item, error
-            else:
-                yield item, self.encode_images([image])[0]
 
 
 def load_clip(folder: Path) -> Clip:
