@@ -52,7 +52,7 @@ def _shipped(folder: Path) -> Path:
     folder.mkdir()
     for photo in Path(str(files("bahumukha"))).joinpath("demo_photos").glob("*.jpg"):
         for copy in range(COPIES):
-            # Another comment at the end makes another content: an index embeds the same content only once.
+            # Bytes after its end make each another content, which no index may take for a copy.
             target = folder / f"{photo.stem}-{copy}.jpg"
             shutil.copyfile(photo, target)
             with target.open("ab") as file:

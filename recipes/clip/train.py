@@ -11,8 +11,8 @@ The prototypes are the classifier's weight vectors, centred: on photographs they
 classifier itself. The image tower's projection is their principal axes, frozen. A coarse word aims at the vector that
 best tells its kinds from all other classes (`coarse_targets`), which ranks photographs better than their mean.
 
-`guess` carries the 1,000 prototypes over to nouns that no picture was labelled with: a kernel mean of the prototypes
-whose classes are near in the dictionary (name, definition, taxonomy), Nadaraya-Watson with a ridge.
+`guess` carries the 1,000 prototypes over to nouns that no picture was labelled with: a kernel ridge regression from the
+classes that are near in the dictionary (name, definition, taxonomy); see `recipes.clip.guess`.
 
     python -m recipes.clip.train --init runs/text --out runs/clip --minutes 20 …
     … --leave-out ids.txt     no caption of these classes is used anywhere: how well are unseen words guessed?
@@ -21,7 +21,8 @@ whose classes are near in the dictionary (name, definition, taxonomy), Nadaraya-
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +47,10 @@ from recipes.clip.wordnet import WordNet, offset_of
 class Weights:
     """How many of each kind stand in a batch, and what each loss weighs."""
 
-    classes: int = 176
-    coarse: int = 64
-    noun: int = 144
-    picture: int = 128
+    classes: int = 160
+    coarse: int = 144
+    noun: int = 112
+    picture: int = 96
     align: float = 4.0
     contrast: float = 0.25
 
@@ -66,17 +67,19 @@ class Captions:
         left_out: set[int],
     ):
         self.classes = class_offsets()
+        self.hidden = words_of(wordnet, left_out)
         self.row = {o: i for i, o in enumerate(offsets)}
         self.wordnet = wordnet
-        self.pictures = pictures.without(words_of(wordnet, left_out)) if pictures else None
+        self.pictures = pictures.without(self.hidden) if pictures else None
         shown = [c for c in self.classes if c not in left_out]
         above = set().union(*(wordnet.ancestors(c) for c in shown)) & set(offsets) - set(shown)
         self.members = {o: np.isin(self.classes, [shown[i] for i in wordnet.classes_under(o, shown)]) for o in above}
         self.members |= {c: np.array([k == c for k in self.classes]) for c in shown}
-        self.class_nouns = self._with_given_names(shown, list(nouns(wordnet, ranks, shown)))
-        self.coarse_nouns = [n for n in nouns(wordnet, ranks, sorted(above)) if self.members[n.offset].sum() <= 500]
+        self.class_nouns = self._with_given_names(shown, self._visible(nouns(wordnet, ranks, shown)))
+        coarse = self._visible(nouns(wordnet, ranks, sorted(above)))
+        self.coarse_nouns = [n for n in coarse if self.members[n.offset].sum() <= 500]
         others = [o for o in offsets if o not in self.members and o not in left_out]
-        self.other_nouns = list(nouns(wordnet, ranks, others))
+        self.other_nouns = self._visible(nouns(wordnet, ranks, others))
         near = {k for c in self.classes for p in wordnet[c].hypernyms for k in wordnet.hyponyms.get(p, [])}
         near |= {k for c in self.classes for k in wordnet.hyponyms.get(c, [])}
         self.chance = {
@@ -84,6 +87,19 @@ class Captions:
             "coarse": _chance([n.weight for n in self.coarse_nouns]),
             "noun": _chance([n.weight * (6 if n.offset in near else 1) for n in self.other_nouns]),
         }
+
+    def _visible(self, found: Iterable[Noun]) -> list[Noun]:
+        """Without the words that are left out, in whatever meaning."""
+        return [n for n in found if n.word not in self.hidden]
+
+    def _gloss(self, offset: int) -> str | None:
+        """The gloss, unless it speaks of a class that is left out."""
+        gloss = self.wordnet[offset].gloss
+        if self.hidden and any(
+            re.search(rf"\b{re.escape(w)}s?\b", gloss, re.I) for w in self.hidden if w in gloss.lower()
+        ):
+            return None
+        return gloss
 
     def _with_given_names(self, shown: list[int], synonyms: list[Noun]) -> list[Noun]:
         """The fixed list's names count as much as all synonyms together: they are what is asked most."""
@@ -101,10 +117,8 @@ class Captions:
 
     def _sentence(self, noun: Noun, rng: np.random.Generator) -> str:
         chance = rng.random()
-        if chance < 0.1:
-            return self.wordnet[noun.offset].gloss
-        if chance < 0.15:
-            return f"{noun.word}, {self.wordnet[noun.offset].gloss}"
+        if chance < 0.15 and (gloss := self._gloss(noun.offset)):
+            return gloss if chance < 0.1 else f"{noun.word}, {gloss}"
         if chance < 0.5:
             return noun.word if rng.random() < 0.5 else f"a photo of a {noun.word}"
         return phrase(noun.word, rng)
@@ -153,10 +167,10 @@ class Objective:
         with torch.no_grad():
             self.classes = F.normalize(model.image.projection(prototypes), dim=1)  # (1000, dim)
             self.targets = F.normalize(model.image.projection(guesses), dim=1)  # (nouns, dim), exact for classes
-        coarse = [o for o, members in captions.members.items() if members.sum() > 1]
-        members = torch.from_numpy(np.stack([captions.members[o] for o in coarse]))
-        self.targets[[captions.row[o] for o in coarse]] = coarse_targets(members, self.classes)
         self.shown = torch.tensor([c in captions.members for c in captions.classes])
+        coarse = [o for o, members in captions.members.items() if members.sum() > 1]
+        members = torch.from_numpy(np.stack([captions.members[o] for o in coarse]))[:, self.shown]
+        self.targets[[captions.row[o] for o in coarse]] = coarse_targets(members, self.classes[self.shown])
 
     def batches(self, tokenizer: Tokenizer, seed: int) -> Iterator[dict[str, Tensor]]:
         """Class, coarse and noun sentences first, then the pictures' captions, if there are pictures."""
@@ -275,6 +289,10 @@ def main() -> None:
 
     model, prototypes = new_model(tokenizer, args.trunk, args.dim)
     unsolved = start_text(model, args.init)
+    if left_out and not unsolved:
+        raise SystemExit(
+            f"--init {args.init}: an earlier stage 2 has seen the classes to leave out; start from stage 1"
+        )
     classes = class_offsets()
     shown = [i for i, c in enumerate(classes) if c not in left_out]
     guesses = guess_prototypes(wordnet, teacher, [classes[i] for i in shown], prototypes[shown].numpy())

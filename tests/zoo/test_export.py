@@ -69,17 +69,18 @@ def test_onnx_agrees_with_pytorch(folder):
     assert ours.fingerprint == theirs.fingerprint == fingerprint(folder)
 
 
-def test_encode_pixels_agrees_and_has_gradients(folder):
+@pytest.mark.parametrize("shape", [(110, 110), (200, 150), (97, 260)])
+def test_encode_pixels_agrees_and_has_gradients(folder, shape):
     ours, theirs = OnnxClip(folder, threads=1), TorchClip(folder)
-    square = Image.fromarray(np.random.default_rng(1).integers(0, 255, (7, 7, 3), np.uint8)).resize((110, 110))
-    crop = square.crop((7, 7, 103, 103))  # what the centre crop of a 110 px square keeps
-    x = torch.from_numpy(np.asarray(crop).copy()).permute(2, 0, 1)[None].float() / 255
+    coarse = np.random.default_rng(1).integers(0, 255, (7, 7, 3), np.uint8)
+    picture = Image.fromarray(coarse).resize(shape)
+    x = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 255
     x.requires_grad_(True)
     embedding = theirs.encode_pixels(x)
-    assert float(embedding.detach()[0] @ torch.from_numpy(ours.encode_images([square])[0])) > 0.99
+    assert float(embedding.detach()[0] @ torch.from_numpy(ours.encode_images([picture])[0])) > 0.99
     embedding[0, 0].backward()
     assert x.grad is not None and x.grad.abs().sum() > 0
-    assert theirs.encode_pixels(torch.rand(2, 3, 150, 128)).shape == (2, 32)
+    assert theirs.encode_pixels(torch.rand(2, 3, 150, 128), size=64).shape == (2, 32)
     with pytest.raises(ValueError, match="H, W >= 96"):
         theirs.encode_pixels(torch.rand(1, 3, 64, 128))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bahumukha.classify import label_embeddings
+from bahumukha.classify import label_embeddings, shortest_side
 from bahumukha.data.folders import find_images
 from bahumukha.errors import BahumukhaError, UsageError
 from bahumukha.evaluate.imagenet import class_names, coarse_words
@@ -102,7 +102,8 @@ def _encode_photos(
             f"--photos {folder}: no picture's name starts with the WordNet id of a class, as in n02123045_tabby.jpg"
         )
     truths, rows, failed = [], [], []
-    for (wnid, path), result in encoder.encode_each(photos, lambda item: open_image(item[1])):
+    at_least = shortest_side(encoder)  # decoded as `index` and `classify` do
+    for (wnid, path), result in encoder.encode_each(photos, lambda item: open_image(item[1], at_least=at_least)):
         if isinstance(result, BahumukhaError):
             failed.append((str(path), str(result)))
         else:

@@ -31,7 +31,7 @@ class LoopConfig:
     """The rate at the end, as a part of `learning_rate`."""
     warmup_steps: int = 100
     weight_decay: float = 0.05
-    """On matrices only: not on biases, norms and embeddings of positions."""
+    """On matrices only: not on biases and norms."""
     betas: tuple[float, float] = (0.9, 0.98)
     clip_norm: float = 1.0
     log_every: int = 50
@@ -100,7 +100,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     optimizer = optimizer_for(model, config)
     at, spent = _resume(model, optimizer, out) if resume else (0, 0.0)
-    started = saved = reported = time.monotonic()
+    started = saved = time.monotonic()
     sums: dict[str, float] = {}
     autocast = bfloat16_is_fast()
     device = next(model.parameters()).device.type
@@ -125,8 +125,7 @@ def train(
         if at % config.log_every == 0:
             means = {name: value / config.log_every for name, value in sums.items()}
             sums = {}
-            reported = time.monotonic()
-            yield Report(at, progress, spent + reported - started, rate, means)
+            yield Report(at, progress, spent + time.monotonic() - started, rate, means)
         if time.monotonic() - saved > 60 * config.checkpoint_minutes:
             save_checkpoint(model, optimizer, at, spent + time.monotonic() - started, config, out)
             saved = time.monotonic()

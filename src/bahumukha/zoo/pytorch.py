@@ -45,16 +45,26 @@ class TorchClip(ImageTextEncoder):
 
     # --- tensors in, tensors out ------------------------------------------------------------------------------
 
-    def encode_pixels(self, x: Tensor) -> Tensor:
+    def encode_pixels(self, x: Tensor, size: int | None = None) -> Tensor:
         """x (B, 3, H, W) in [0, 1], H and W >= 96 -> unit vectors (B, dim), differentiable.
 
-        The whole picture is resized to the tower's square (antialiased, bicubic), so pass squares to keep proportions.
+        Resized (antialiased) and cropped as `preprocess` does it, so that a tensor and its saved picture embed alike.
+        `size`: side that the tower is fed, its own by default; a smaller one is faster and a little less exact.
         """
         if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < SMALLEST_SIDE:
             raise ValueError(f"pixels have shape {tuple(x.shape)}; (B, 3, H, W) with H, W >= {SMALLEST_SIDE} is needed")
-        size, p = self._preprocess.size, self._preprocess
-        if x.shape[2:] != (size, size):
-            x = F.interpolate(x, (size, size), mode=p.interpolation, antialias=True, align_corners=False).clamp(0, 1)
+        p = self._preprocess
+        side = size or p.size
+        short = round(p.resize * side / p.size)
+        height, width = x.shape[2:]
+        if p.mode == "squash":
+            target = (side, side)
+        else:
+            target = (short * height // min(height, width), short * width // min(height, width))
+        if target != (height, width):
+            x = F.interpolate(x, target, mode=p.interpolation, antialias=True, align_corners=False).clamp(0, 1)
+        top, left = (target[0] - side) // 2, (target[1] - side) // 2
+        x = x[:, :, top : top + side, left : left + side]
         mean = torch.tensor(p.mean, device=x.device).view(1, 3, 1, 1)
         std = torch.tensor(p.std, device=x.device).view(1, 3, 1, 1)
         return self.encode_image((x - mean) / std, normalize=True)
@@ -69,7 +79,8 @@ class TorchClip(ImageTextEncoder):
 
     def tokenizer(self, texts: str | Sequence[str]) -> Tensor:
         """Sentences -> int64 (N, L), padded with 0 to the longest."""
-        rows = [e.ids for e in self._tokenizer.encode_batch([texts] if isinstance(texts, str) else list(texts))]
+        clean = [t.encode("utf-8", "replace").decode() for t in ([texts] if isinstance(texts, str) else texts)]
+        rows = [e.ids for e in self._tokenizer.encode_batch(clean)]
         padded = [torch.tensor(row, device=self.device) for row in rows]
         return torch.nn.utils.rnn.pad_sequence(padded, batch_first=True, padding_value=0)
 

@@ -1,0 +1,99 @@
+"""The parts of the starter CLIP's recipe that have an answer one can check."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from recipes.clip.guess import guess_prototypes
+from recipes.clip.pictures import PictureSet, on_ground, squared
+from recipes.clip.texts import by_length
+from recipes.clip.tokenizer import blank_tokenizer
+from recipes.clip.train import coarse_targets
+from recipes.clip.trunk import mean_feature
+from recipes.clip.wordnet import Synset, WordNet
+
+
+def test_coarse_target_ranks_its_members_first():
+    torch.manual_seed(0)
+    classes = F.normalize(torch.randn(60, 32), dim=1)
+    members = torch.zeros(2, 60, dtype=torch.bool)
+    members[0, :5] = True
+    members[1, [7, 21, 40]] = True
+    targets = coarse_targets(members, classes)
+    assert torch.allclose(targets.norm(dim=1), torch.ones(2), atol=1e-5)
+    for target, row in zip(targets, members, strict=True):
+        best = (classes @ target).topk(int(row.sum())).indices
+        assert row[best].all()
+
+
+def test_mean_feature_is_the_mean_of_clipped_normals():
+    class Trunk(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bn2 = torch.nn.BatchNorm2d(3)
+            self.bn2.bias.data = torch.tensor([-1.0, 0.5, 7.0])
+            self.bn2.weight.data = torch.tensor([1.0, -2.0, 3.0])
+
+    trunk = Trunk()
+    normal = torch.randn(400_000, 3, generator=torch.Generator().manual_seed(0))
+    sampled = (trunk.bn2.bias.detach() + trunk.bn2.weight.detach() * normal).clamp(0, 6).mean(0)
+    assert torch.allclose(mean_feature(trunk), sampled, atol=0.02)
+
+
+def test_by_length_is_only_faster():
+    def tower(ids, mask):
+        return (ids * mask).sum(1, keepdim=True).float()
+
+    mask = (torch.arange(9)[None] < torch.randint(1, 10, (13, 1))).long()
+    ids = torch.randint(1, 50, (13, 9)) * mask
+    assert torch.equal(by_length(tower, ids, mask), tower(ids, mask))
+
+
+def dictionary() -> tuple[WordNet, dict[str, np.ndarray]]:
+    """thing > (animal > dog, wolf), (vehicle > car, van)"""
+    tree = {1: (), 2: (1,), 3: (2,), 4: (2,), 5: (1,), 6: (5,), 7: (5,)}
+    names = ["thing", "animal", "dog", "wolf", "vehicle", "car", "van"]
+    synsets = {o: Synset(o, (names[o - 1],), "a gloss", up, 3) for o, up in tree.items()}
+    vectors = np.eye(7)  # words that tell nothing of each other: only the tree does
+    teacher = {
+        "offsets": np.array(list(tree)),
+        "names": np.array(names),
+        "name": vectors.astype(np.float16),
+        "definition": vectors.astype(np.float16),
+    }
+    return WordNet(synsets), teacher
+
+
+def test_unlabelled_nouns_lean_to_their_kin():
+    wordnet, teacher = dictionary()
+    prototypes = np.array([[1.0, 0, 0], [0, 1.0, 0]])
+    guesses = guess_prototypes(wordnet, teacher, [3, 6], prototypes)
+    assert np.allclose(guesses[[2, 5]], prototypes)
+    assert np.allclose(np.linalg.norm(guesses, axis=1), 1, atol=1e-5)
+    wolf, van = guesses[3], guesses[6]
+    assert wolf[0] > wolf[1] and van[1] > van[0]
+
+
+def test_left_out_words_take_their_pictures_with_them():
+    captions = [["a dog"], ["two Dogs", "pets"], ["hotdog"], ["a cat"], ["the sea", "a red fox"]]
+    pictures = PictureSet(np.zeros((5, 2), np.float16), captions, np.arange(5), np.zeros(5, bool))
+    left = pictures.without({"dog", "red fox"})
+    assert left.captions == [["hotdog"], ["a cat"]] and len(left) == 2
+    assert pictures.without(set()) is pictures
+
+
+def test_pictures_are_laid_in_the_middle_of_a_ground():
+    red = Image.new("RGBA", (40, 20), (255, 0, 0, 255))
+    picture = on_ground(squared(red, 0.25), np.random.default_rng(0), plain_white=True)
+    assert picture.size == (60, 60) and picture.mode == "RGB"
+    assert picture.getpixel((30, 30)) == (255, 0, 0) and picture.getpixel((30, 5)) == (255, 255, 255)
+
+
+def test_vowel_signs_do_not_cut_words():
+    split = blank_tokenizer().pre_tokenizer.pre_tokenize_str
+    assert len(split(" పిల్లి")) == 1 and len(split(" मछली")) == 1
+    assert len(split(" a cat's")) == 4
+    assert blank_tokenizer().normalizer.normalize_str("  A  CAT ") == " a cat"
