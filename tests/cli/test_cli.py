@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import typer
-from tests.tiny_models import make_clip_folder
 
 from bahumukha import __version__, cli
 from bahumukha.cli.classify import spread_labels
 from bahumukha.errors import Interrupted, ModelError
+from tests.tiny_models import make_clip_folder
 
 
 class Ran:

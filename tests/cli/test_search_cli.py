@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import typer
 from PIL import Image
-from tests.search.pictures import draw, fill
 from typer.testing import CliRunner, Result
 
 from bahumukha import zoo
 from bahumukha.cli import search as search_cli
 from bahumukha.errors import BahumukhaError, ModelMismatch, PictureIndexError, UsageError
 from bahumukha.zoo.fake import ColourEncoder
+from tests.search.pictures import draw, fill
 
 
 @pytest.fixture(autouse=True)

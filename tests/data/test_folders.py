@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.odd_pictures import make_odd_pictures
 
 from bahumukha.data.folders import find_images
 from bahumukha.errors import UsageError
+from tests.odd_pictures import make_odd_pictures
 
 
 def _touch(folder: Path, *names: str) -> Path:

@@ -9,10 +9,10 @@ import tarfile
 import zipfile
 
 import pytest
-from recipes.fetch import FetchError, Package, folder_of, read_sources
 
 from bahumukha.errors import UsageError
 from recipes import fetch
+from recipes.fetch import FetchError, Package, folder_of, read_sources
 
 
 def tarball(text="hello"):

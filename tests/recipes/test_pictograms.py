@@ -7,6 +7,7 @@ import json
 
 import pytest
 from PIL import Image
+
 from recipes.captioned import CaptionedPicture, Listing, fitted, png_bytes, read_listing, slug, split_of
 from recipes.pictograms.captions import Annotations, CodePoints, IconSet, captions_of, name_in_words, spoken
 from recipes.pictograms.render import HELD_OUT_SET, records, render_set, rendered, svg_of

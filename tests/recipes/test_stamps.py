@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from recipes import fetch
 from recipes.captioned import read_listing
 from recipes.clipart import openclipart, stamps
 from recipes.clipart.openclipart import Metadata
@@ -19,8 +21,6 @@ from recipes.clipart.titles import (
     title_caption,
     without_author,
 )
-
-from recipes import fetch
 
 WORDS = frozenset(
     """green pear lime half arrow purple up round point shovel a of two red apple apples with mammal horse animal bird

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from recipes.clip.texts import ADJECTIVES, TEMPLATES, nouns, phrase, sense_ranks
 from recipes.clip.wordnet import WordNet, offset_of
 

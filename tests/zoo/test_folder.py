@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tiny_models import PREPROCESS, make_clip_folder, save_graph, text_graph, write_config
 
 from bahumukha import zoo
 from bahumukha.errors import ModelError
 from bahumukha.zoo.cards import parse_card, read_card
 from bahumukha.zoo.folder import available, find, fingerprint, read_config
+from tests.tiny_models import PREPROCESS, make_clip_folder, save_graph, text_graph, write_config
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
-from tests.tiny_models import CONTEXT, DIM, SIZE, make_clip_folder, save_graph, text_graph
 
 from bahumukha.errors import BahumukhaError, ImageError, ModelError
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.zoo.onnx import IMAGE_BATCH, LOOK_AHEAD, OnnxClip, in_order, pad
+from tests.tiny_models import CONTEXT, DIM, SIZE, make_clip_folder, save_graph, text_graph
 
 
 @pytest.fixture(scope="module")
