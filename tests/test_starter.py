@@ -118,10 +118,10 @@ def test_sizes():
 
 def test_card_states_what_it_must():
     card = (find("starter/clip") / "card.md").read_text(encoding="utf-8")
-    for word in ("Data", "Licence", "Recipe", "Scores", "Limits", "hours"):
+    for word in ("## Data", "licence: ", "## Recipe", "## Scores", "## Limits", " hours"):
         assert word in card
     assert json.loads((find("starter/clip") / "config.json").read_text())["steps"] > 0
 
 
-GATES = {"demo": 0.75, "top1": 0.74, "top5": 0.91, "coarse": 0.85}
+GATES = {"demo": 0.70, "top1": 0.80, "top5": 0.95, "coarse": 0.85}
 """A little below what the card states, so that only a real loss fails."""

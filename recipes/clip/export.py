@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from bahumukha.models.clip import Clip, ClipConfig, TextTowerConfig
 from bahumukha.zoo.export import export_clip
+from recipes.clip.train import FINAL
 from recipes.clip.trunk import PREPROCESS
 
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}")
@@ -27,11 +28,12 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--logit-scale", type=float, help="of the probabilities (default: as trained)")
+    parser.add_argument("--steps", type=int, help="steps of all stages together (default: of this run)")
     parser.add_argument("--name", default="starter/clip")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
-    state = torch.load(args.run / "checkpoint.pt", weights_only=True)
+    state = torch.load(args.run / FINAL, weights_only=True)
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
     model = Clip(ClipConfig(args.dim, text=TextTowerConfig(vocabulary=tokenizer.get_vocab_size())))
     model.load_state_dict(state["model"])
@@ -44,7 +46,7 @@ def main() -> None:
         tokenizer=tokenizer.to_str(),
         preprocess=PREPROCESS,
         templates=TEMPLATES,
-        steps=state["step"],
+        steps=args.steps or state["step"],
     )
     for file in sorted(args.out.rglob("*")):
         if file.is_file():

@@ -84,6 +84,17 @@ def sense_ranks(index_noun: Path) -> dict[tuple[str, int], int]:
     return ranks
 
 
+def word_counts(cntlist: Path) -> dict[tuple[str, int], int]:
+    """(lemma, rank of the meaning from 0) -> times that WordNet's tagged texts use it, from `cntlist.rev`."""
+    counts = {}
+    for line in cntlist.read_text(encoding="utf-8").splitlines():
+        key, number, count = line.split()
+        lemma, _, rest = key.partition("%")
+        if rest.startswith("1:"):  # nouns
+            counts[lemma.replace("_", " "), int(number) - 1] = int(count)
+    return counts
+
+
 @dataclass(frozen=True)
 class Noun:
     """A word in one of its meanings; `weight` says how often to draw it."""

@@ -8,8 +8,10 @@ Four kinds of pairs fill a batch of sentences:
     noun       any other physical noun of WordNet, with the vector that `guess` gives it (no picture)
 
 The prototypes are the classifier's weight vectors, centred: on photographs they classify by cosine as well as the
-classifier itself. The image tower's projection is their principal axes, frozen. A coarse word aims at the vector that
-best tells its kinds from all other classes (`coarse_targets`), which ranks photographs better than their mean.
+classifier itself. The image tower's projection is their principal axes, frozen, each divided by the square root of the
+prototypes' spread along it: so the few axes that tell animals from things do not drown the rest. A coarse word aims at
+the vector that best tells its kinds from all other classes (`coarse_targets`), which ranks photographs better than
+their mean. The text tower's last matrix is solved for, before and after gradient descent (`solve_projection`).
 
 `guess` carries the 1,000 prototypes over to nouns that no picture was labelled with: a kernel ridge regression from the
 classes that are near in the dictionary (name, definition, taxonomy); see `recipes.clip.guess`.
@@ -38,9 +40,12 @@ from bahumukha.train.loop import LoopConfig, train
 from recipes.clip.classes import class_offsets
 from recipes.clip.guess import guess_prototypes
 from recipes.clip.pictures import PictureSet
-from recipes.clip.texts import Noun, by_length, encode_batch, nouns, phrase, sense_ranks
+from recipes.clip.texts import Noun, by_length, encode_batch, nouns, phrase, sense_ranks, word_counts
 from recipes.clip.trunk import class_vectors, classifier, mean_feature
 from recipes.clip.wordnet import WordNet, offset_of
+
+LEFT_OUT, FINAL = "left_out.txt", "final.pt"
+"""Files of a run: the ids given with --leave-out, and the model with its last projection, which `export` reads."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Captions:
         self,
         wordnet: WordNet,
         ranks: dict[tuple[str, int], int],
+        counts: dict[tuple[str, int], int],
         offsets: list[int],
         pictures: PictureSet | None,
         left_out: set[int],
@@ -84,7 +90,12 @@ class Captions:
         near |= {k for c in self.classes for k in wordnet.hyponyms.get(c, [])}
         self.chance = {
             "class": _chance([n.weight for n in self.class_nouns]),
-            "coarse": _chance([n.weight for n in self.coarse_nouns]),
+            "coarse": _chance(  # "tool" and "bird" are asked for more often than "ungulate"
+                [
+                    n.weight * (1 + np.log2(1 + counts.get((n.word, ranks.get((n.word, n.offset), -1)), 0)))
+                    for n in self.coarse_nouns
+                ]
+            ),
             "noun": _chance([n.weight * (6 if n.offset in near else 1) for n in self.other_nouns]),
         }
 
@@ -216,7 +227,7 @@ class Objective:
 def new_model(tokenizer: Tokenizer, weights: Path, dim: int) -> tuple[Clip, Tensor]:
     """The model before stage 2, and the 1,000 centred class vectors (1000, width).
 
-    The projection is the `dim` principal axes of the class vectors; the trunk is frozen.
+    The projection is the `dim` principal axes of the class vectors, half whitened; the trunk is frozen.
     """
     source = classifier(weights)
     prototypes = class_vectors(source)
@@ -226,7 +237,8 @@ def new_model(tokenizer: Tokenizer, weights: Path, dim: int) -> tuple[Clip, Tens
     model.image.trunk.load_state_dict(source.state_dict())
     _, _, axes = torch.linalg.svd(prototypes, full_matrices=False)
     with torch.no_grad():
-        model.image.projection.weight.copy_(axes[:dim])
+        spread = F.normalize(prototypes @ axes[:dim].T, dim=1).std(0)
+        model.image.projection.weight.copy_(axes[:dim] / spread.sqrt()[:, None])
         model.image.mean.copy_(mean)
     model.image.requires_grad_(False)
     return model, prototypes
@@ -239,23 +251,39 @@ def start_text(model: Clip, init: Path) -> bool:
     return "log_scale" not in state
 
 
+SOLVE_WEIGHTS = (1.0, 2.0, 0.5, 0.5)
+"""Of class, coarse and noun sentences and of captions, in `solve_projection`."""
+
+
 @torch.no_grad()
-def solve_projection(objective: Objective, tokenizer: Tokenizer, batches: int = 30, ridge: float = 10.0) -> None:
+def solve_projection(objective: Objective, tokenizer: Tokenizer, batches: int = 30, ridge: float = 5.0) -> None:
     """Set the text projection to the ridge regression from the tower's pooled states to the sentences' targets.
 
-    Saves the first hundred steps: stage 1 already laid alike words near each other.
+    Before training it saves the first hundred steps, since stage 1 already laid alike words near each other; after
+    it, it brings what gradient descent left some way off to the best that this tower can do.
     """
-    text = objective.model.text.eval()
+    model, w = objective.model, objective.weights
+    text = model.text.eval()
     drawn = objective.batches(tokenizer, seed=1)
-    pooled, targets = [], []
+    width, dim = text.projection.in_features, text.projection.out_features
+    gram, moment = ridge * torch.eye(width), torch.zeros(width, dim)
     for _ in range(batches):
         batch = next(drawn)
-        count = len(batch["rows"])
-        pooled.append(by_length(text.pooled, batch["ids"][:count], batch["mask"][:count]))
-        targets.append(objective.targets[batch["rows"]])
-    x, y = torch.cat(pooled), torch.cat(targets)
-    gram = x.T @ x + ridge * torch.eye(x.shape[1])
-    text.projection.weight.copy_(torch.linalg.solve(gram, x.T @ y).T)
+        x = by_length(text.pooled, batch["ids"], batch["mask"])
+        y = objective.targets[batch["rows"]]
+        counts = [w.classes, w.coarse, w.noun]
+        if "features" in batch:
+            y = torch.cat([y, F.normalize(model.image.project(batch["features"]), dim=1)])
+            counts.append(w.picture)
+        weights = torch.cat([torch.full((n,), weight) for n, weight in zip(counts, SOLVE_WEIGHTS, strict=False)])
+        gram += x.T @ (weights[:, None] * x)
+        moment += x.T @ (weights[:, None] * y)
+    text.projection.weight.copy_(torch.linalg.solve(gram, moment).T)
+
+
+def read_ids(file: Path) -> set[int]:
+    """WordNet ids, one a line -> offsets; a file that is not there holds none."""
+    return {offset_of(wnid) for wnid in file.read_text().split()} if file.exists() else set()
 
 
 def arguments() -> argparse.Namespace:
@@ -285,26 +313,29 @@ def main() -> None:
     with np.load(args.teacher) as archive:
         teacher = {name: archive[name] for name in archive.files}
     pictures = PictureSet.read(args.pictures) if args.pictures else None
-    left_out = {offset_of(line.strip()) for line in args.leave_out.read_text().split()} if args.leave_out else set()
+    left_out = read_ids(args.leave_out) if args.leave_out else set()
 
     model, prototypes = new_model(tokenizer, args.trunk, args.dim)
     unsolved = start_text(model, args.init)
-    if left_out and not unsolved:
-        raise SystemExit(
-            f"--init {args.init}: an earlier stage 2 has seen the classes to leave out; start from stage 1"
-        )
+    if not unsolved and left_out - read_ids(args.init / LEFT_OUT):
+        raise SystemExit(f"--init {args.init}: that stage 2 has seen some of the classes to leave out")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / LEFT_OUT).write_text(args.leave_out.read_text() if args.leave_out else "")
     classes = class_offsets()
     shown = [i for i, c in enumerate(classes) if c not in left_out]
     guesses = guess_prototypes(wordnet, teacher, [classes[i] for i in shown], prototypes[shown].numpy())
     offsets = [int(o) for o in teacher["offsets"]]
-    captions = Captions(wordnet, sense_ranks(args.wordnet / "index.noun"), offsets, pictures, left_out)
+    ranks, counts = sense_ranks(args.wordnet / "index.noun"), word_counts(args.wordnet / "cntlist.rev")
+    captions = Captions(wordnet, ranks, counts, offsets, pictures, left_out)
     objective = Objective(model, captions, prototypes, torch.from_numpy(guesses), Weights())
-    if unsolved:
-        solve_projection(objective, tokenizer)
+    solve_projection(objective, tokenizer)
     loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=25)
     batches = objective.batches(tokenizer, seed=0)
     for report in train(model, batches, objective, loop, args.out, args.resume):
         print(report, flush=True)
+    solve_projection(objective, tokenizer, batches=60)
+    state = torch.load(args.out / "checkpoint.pt", weights_only=True)
+    torch.save({"model": model.state_dict(), "step": state["step"]}, args.out / FINAL)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,19 @@ def test_index_fails_when_nothing_could_be_done(tmp_path: Path) -> None:
     assert bahu("index", tmp_path, "--db", tmp_path / "i.db").exit_code == 1
 
 
+def test_forget_a_folder_that_is_gone(photos: Path) -> None:
+    bahu("index", photos)
+    photos.rename(photos.parent / "renamed")
+    gone = bahu("search", "blue", "--top", 3)
+    assert "--forget" in gone.stderr and gone.stdout == ""
+    assert f"bahu index {photos} --forget" in bahu("index", photos).stderr
+    (report,) = lines(bahu("index", photos, "--forget", "--json"))
+    assert report["removed"] == 16 and report["failed"] == []
+    again = bahu("index", photos, "--forget")
+    assert again.exit_code == 0 and "no picture" in again.stderr
+    assert isinstance(bahu("index", photos, "--forget", "--rebuild").exception, UsageError)
+
+
 def test_search_on_a_new_folder_indexes_it_once_and_never_rescans(photos: Path) -> None:
     (first, *_) = lines(bahu("search", "blue", photos, "--top", 1, "--json"))
     assert first == {"rank": 1, "path": first["path"], "score": first["score"]}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bahumukha.errors import ModelMismatch, UsageError
+from bahumukha.errors import ModelError, ModelMismatch, PictureIndexError, UsageError
 from bahumukha.search import IndexProgress, IndexReport, PictureIndex
 from bahumukha.search.store import Ledger
 from bahumukha.zoo.fake import ColourEncoder
@@ -253,3 +253,105 @@ def test_content_that_left_the_ledger_meanwhile_is_embedded_after_all(photos: Pa
     report = list(steps)[-1]
     assert counts(report) == {"added": 1, "unchanged": 12}  # compared before it was dropped
     assert rows(index)[str(photos / "copy.png")][1] is not None
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM files", "UPDATE files SET embedding = NULL"])
+def test_touched_file_whose_own_row_is_lost_meanwhile_is_embedded_again(
+    photos: Path, index: PictureIndex, change: str
+) -> None:
+    index.index([photos])
+    os.utime(photos / "green-001.png", ns=(1, 1))
+    steps = index.index_steps([photos])
+    next(steps)
+    assert next(steps).total == 1  # read, and found to be its row's content, but not yet committed
+    with Ledger(index.path) as ledger, ledger.writing():
+        ledger._db.execute(f"{change} WHERE name = 'green-001.png'")
+    rest = [step for step, _ in zip(steps, range(10), strict=False)]
+    assert isinstance(rest[-1], IndexReport), "it goes round for ever"
+    assert rows(index)[str(photos / "green-001.png")][1] is not None
+    assert counts(index.index([photos])) == {"unchanged": 12}
+
+
+class DamagedEncoder(ColourEncoder):
+    """A model whose file can be named, but not run."""
+
+    def __init__(self, broken: str) -> None:
+        super().__init__(grid=3)
+        self.broken = broken
+
+    def encode_images(self, images: Sequence) -> np.ndarray:
+        if self.broken == "images":
+            raise ModelError("image.onnx is damaged")
+        return super().encode_images(images)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        if self.broken == "texts":
+            raise ModelError("text.onnx is damaged")
+        return super().encode_texts(texts)
+
+
+@pytest.mark.parametrize("broken", ["images", "texts"])
+def test_rebuild_with_a_damaged_model_drops_nothing(photos: Path, index: PictureIndex, broken: str) -> None:
+    index.index([photos])
+    before = rows(index)
+    with pytest.raises(ModelError, match="damaged"):
+        PictureIndex(index.path, DamagedEncoder(broken)).index([photos], rebuild=True)
+    assert rows(index) == before
+    assert counts(index.index([photos])) == {"unchanged": 12}
+
+
+def test_rebuild_tells_that_a_drive_that_is_away_lost_its_embeddings(photos: Path, index: PictureIndex) -> None:
+    other = photos.parent / "other"
+    fill(other, 3)
+    index.index([photos, other])
+    photos.rename(photos.parent / "away")
+    assert "cannot be found" not in index.index([photos]).notices[0]
+    (notice,) = index.index([other], rebuild=True).notices
+    assert "12 cannot be found until it is back" in notice and "--forget" in notice
+    (photos.parent / "away").rename(photos)
+    assert counts(index.index([photos])) == {"updated": 12}
+
+
+def test_file_that_came_back_after_the_listing_is_kept(photos: Path, index: PictureIndex) -> None:
+    index.index([photos])
+    path = photos / "green-001.png"
+    draw("pink", seed=98).save(photos / "new.png")
+    path.rename(photos.parent / "aside.png")
+    steps = index.index_steps([photos])
+    next(steps)
+    assert next(steps).total == 1  # listed
+    (photos.parent / "aside.png").rename(path)
+    assert counts(list(steps)[-1]) == {"added": 1, "unchanged": 11}
+    assert str(path) in rows(index)
+
+
+def test_forget_drops_a_folder_that_is_gone_and_its_roots(photos: Path, index: PictureIndex) -> None:
+    similar_name = photos.parent / "photos-too"
+    fill(similar_name, 3)
+    index.index([photos / "sub"])
+    index.index([photos, similar_name])
+    photos.rename(photos.parent / "renamed")
+    assert index.forget([photos]) == 12
+    with Ledger(index.path) as ledger:
+        assert [root.path for root in ledger.roots()] == [str(similar_name)]
+    assert len(rows(index)) == 3 and len(index.search("red", top=20)) == 3
+    assert index.forget([photos]) == 0
+    report = index.index([similar_name], rebuild=True)
+    assert counts(report) == {"updated": 3} and not report.notices
+
+
+def test_forget_means_the_folder_as_indexed_though_a_link_took_its_place(photos: Path, index: PictureIndex) -> None:
+    renamed = photos.parent / "renamed"
+    index.index([photos])
+    photos.rename(renamed)
+    shutil.copytree(renamed, photos.parent / "third")
+    index.index([photos.parent / "third"])
+    photos.symlink_to(photos.parent / "third")
+    assert index.forget([photos]) == 12
+    assert {Path(path).relative_to(photos.parent).parts[0] for path in rows(index)} == {"third"}
+
+
+def test_forget_without_an_index(index: PictureIndex, photos: Path) -> None:
+    with pytest.raises(PictureIndexError):
+        index.forget([photos])
+    assert not index.path.exists()

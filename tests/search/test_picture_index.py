@@ -6,12 +6,14 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bahumukha import zoo
 from bahumukha.errors import ModelMismatch, PictureIndexError, UsageError
 from bahumukha.search import PictureIndex
 from bahumukha.search import vectors as vectors_module
+from bahumukha.search.cutoff import auto_cutoff
 from bahumukha.zoo.fake import ColourEncoder
 from tests.search.pictures import draw, fill
 
@@ -97,6 +99,31 @@ def test_similar_leaves_itself_out(index: PictureIndex, photos: Path, tmp_path: 
     assert names(index.similar(outside, top=1)) == ["green-001.png"]
     draw("red", 300).save(path)  # its embedding in the index is of the former content
     assert colours(index.similar(path, top=2)) == {"red"}
+
+
+def test_similar_leaves_links_to_itself_out(photos: Path, tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere" / "target.png"
+    target.parent.mkdir()
+    draw("green", 700).save(target)
+    (photos / "link.png").symlink_to(target)
+    index = PictureIndex(tmp_path / "links.db", ColourEncoder())
+    index.index([photos])
+    for asked in (photos / "link.png", target):
+        for cutoff in (None, "auto", -1.0):
+            found = names(index.similar(asked, top=30, cutoff=cutoff))
+            assert found[0].startswith("green-") and "link.png" not in found
+
+
+def test_similar_with_a_cutoff_does_not_count_the_picture_itself(tmp_path: Path) -> None:
+    """Three scores are too few to cut off at; with the picture's own they would be four, and it the only hit."""
+    for seed in range(3):
+        draw("red", seed).save(tmp_path / f"red-{seed}.png")
+    draw("blue").save(tmp_path / "blue.png")
+    index = PictureIndex(tmp_path / "reds.db", ColourEncoder())
+    index.index([tmp_path])
+    found = index.similar(tmp_path / "blue.png", cutoff="auto")
+    assert sorted(names(found)) == ["red-0.png", "red-1.png", "red-2.png"]
+    assert auto_cutoff(np.array([*(match.score for match in found), 1.0])) == 1.0
 
 
 def test_files_that_are_gone_are_passed_over(index: PictureIndex, photos: Path) -> None:

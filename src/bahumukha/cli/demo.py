@@ -10,10 +10,18 @@ import typer
 
 from bahumukha.cli.output import note_line, print_json
 
+EXAMPLES = """Examples:
+
+bahu demo
+
+bahu demo --out ~/demo --open
+
+bahu demo --out ~/demo --model ./my-clip --json"""
+
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands to `app`."""
-    app.command("demo")(demo)
+    app.command("demo", epilog=EXAMPLES)(demo)
 
 
 def demo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -35,13 +36,45 @@ Cutoff = Annotated[
 ]
 Sheet = Annotated[Path | None, typer.Option(metavar="OUT.png", help="Also draw the results as one picture.")]
 
+INDEX_EXAMPLES = """Examples:
+
+bahu index ~/Pictures
+
+bahu index ~/Pictures /media/camera --json
+
+bahu index ~/Pictures --model ./my-clip --rebuild
+
+bahu index /media/old-drive --forget"""
+
+SEARCH_EXAMPLES = """Examples:
+
+bahu search "a very fat gray cat"
+
+bahu search "a bird on a branch" ~/Pictures --top 20 --sheet birds.png
+
+bahu search "a beach" --plus 0.5:sunset --minus people --cutoff auto
+
+bahu search --image photo.jpg --plus snow --where "date >= 2021-05 and camera ~ canon" --json"""
+
+SIMILAR_EXAMPLES = """Examples:
+
+bahu similar photo.jpg
+
+bahu similar photo.jpg ~/Pictures --cutoff auto --sheet alike.png"""
+
+DUPLICATES_EXAMPLES = """Examples:
+
+bahu duplicates ~/Pictures
+
+bahu duplicates ~/Pictures /media/camera --near --json"""
+
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands to `app`."""
-    app.command("index")(index)
-    app.command("search")(search)
-    app.command("similar")(similar)
-    app.command("duplicates")(duplicates)
+    app.command("index", epilog=INDEX_EXAMPLES)(index)
+    app.command("search", epilog=SEARCH_EXAMPLES)(search)
+    app.command("similar", epilog=SIMILAR_EXAMPLES)(similar)
+    app.command("duplicates", epilog=DUPLICATES_EXAMPLES)(duplicates)
 
 
 def index(
@@ -51,10 +84,17 @@ def index(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Embed all indexed folders anew, as another --model needs.")
     ] = False,
+    forget: Annotated[
+        bool,
+        typer.Option("--forget", help="Only forget these folders, which need not exist any more; files stay."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Make pictures searchable: add new ones, update changed ones, forget what is gone. Resumable."""
-    report = _index(_open(model, db), folders, rebuild=rebuild)
+    if forget and rebuild:
+        raise UsageError("--forget and --rebuild exclude each other; give one of them")
+    pictures = _open(model, db)
+    report = _forget(pictures, folders) if forget else _index(pictures, folders, rebuild=rebuild)
     if json:
         print_json(report.to_json())
     else:
@@ -188,6 +228,17 @@ def _index(pictures: PictureIndex, folders: Sequence[Path], *, rebuild: bool = F
     return step
 
 
+def _forget(pictures: PictureIndex, folders: Sequence[Path]) -> IndexReport:
+    from bahumukha.search import IndexReport
+
+    start = time.perf_counter()
+    report = IndexReport(removed=pictures.forget(folders))
+    report.seconds = time.perf_counter() - start
+    if not report.removed:
+        note_line("no picture at or below these folders was in the index")
+    return report
+
+
 def _index_if_new(pictures: PictureIndex, folders: Sequence[Path]) -> None:
     """A folder asked for but never indexed is indexed now; what is indexed already is not looked at again."""
     new = pictures.unindexed(folders)
@@ -242,7 +293,10 @@ def _summary(report: IndexReport) -> str:
 
 def _show(matches: Matches, *, json: bool, sheet: Path | None, title: str | None, limited: bool) -> None:
     if matches.vanished:
-        note_line(f"{matches.vanished} pictures that would be listed are gone; `bahu index FOLDER` forgets them")
+        note_line(
+            f"{matches.vanished} pictures that would be listed are gone; `bahu index FOLDER` forgets them, and "
+            "`bahu index FOLDER --forget` a FOLDER that is gone itself"
+        )
     if json:
         for match in matches:
             print_json({"rank": match.rank, "path": match.path, "score": round(match.score, 6)})
@@ -296,7 +350,7 @@ def _check_sheet(sheet: Path | None) -> None:
 
 def _draw_sheet(matches: Matches, sheet: Path, title: str | None) -> None:
     """All matches in one picture; one that can no longer be read is named and left out."""
-    from bahumukha.images import open_image
+    from bahumukha.images import open_image, save_image
     from bahumukha.search.paths import text_of
     from bahumukha.sheets import contact_sheet
 
@@ -309,9 +363,5 @@ def _draw_sheet(matches: Matches, sheet: Path, title: str | None) -> None:
             continue
         picture.thumbnail((512, 512))
         tiles.append((picture, f"{match.rank}. {match.score:.3f} {text_of(Path(match.path).name)}"))
-    if not tiles:
-        return
-    try:
-        contact_sheet(tiles, title=title).save(sheet)
-    except OSError as error:
-        raise UsageError(f"--sheet {sheet}: cannot be written: {error.strerror or error}") from error
+    if tiles:
+        save_image(contact_sheet(tiles, title=title), sheet)

@@ -190,11 +190,11 @@ def _known(matches: Sequence[Match], by_name: dict[str, Photo]) -> list[tuple[Ph
 
 
 def _draw_sheet(demo: Demo) -> None:
-    from bahumukha.images import open_image
+    from bahumukha.images import open_image, save_image
     from bahumukha.sheets import contact_sheet
 
     tiles = [
         (open_image(guess.photo.path), f"{guess.labels[0].label}\n{guess.labels[0].probability:.0%}")
         for guess in demo.guesses
     ]
-    contact_sheet(tiles, title=f"bahu demo, {demo.model}").save(demo.sheet)
+    save_image(contact_sheet(tiles, title=f"bahu demo, {demo.model}"), demo.sheet)

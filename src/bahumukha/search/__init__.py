@@ -119,6 +119,25 @@ class PictureIndex:
                     self._derive(ledger, step)
                 yield step
 
+    def forget(self, folders: Iterable[str | Path]) -> int:
+        """Forget all pictures and roots at or below `folders`, which need not exist; how many pictures went.
+
+        For folders that were renamed or deleted. The files are untouched: what still lies in an indexed root
+        comes back with its next run. Raises PictureIndexError.
+        """
+        removed = 0
+        with Ledger(self.path) as ledger:
+            with ledger.writing():
+                for folder in folders:
+                    # As it stands first: where a folder was, there may now be a link to its new place.
+                    for name in dict.fromkeys((os.path.abspath(folder), os.path.realpath(folder))):
+                        files, roots = ledger.forget(name)
+                        removed += files
+                        if files or roots:
+                            break
+            self._derive(ledger, IndexReport())
+        return removed
+
     def _derive(self, ledger: Ledger, report: IndexReport) -> None:
         """Bring the files beside the ledger up to date, so that no search has to."""
         vectors = self._vectors_of(ledger)
@@ -175,7 +194,7 @@ class PictureIndex:
         top: int | None = None,
         cutoff: Cutoff = None,
     ) -> Matches:
-        """Pictures like `image`, without itself. One that is indexed is not even opened."""
+        """Pictures like `image`, without itself and links to it. One that is indexed is not even opened."""
         _check_limits(top, cutoff)
         path = os.path.realpath(image)
         if not os.path.exists(path):
@@ -189,7 +208,7 @@ class PictureIndex:
                 encoder = self._encoder_of(ledger)
                 ledger.require_model(encoder.name, encoder.fingerprint)
                 vector = _query.embed_picture(encoder, path)
-            return self._rank(ledger, vector, scopes, None, top, cutoff, but=path)
+            return self._rank(ledger, vector, scopes, None, top, cutoff, _itself(ledger, path))
 
     def duplicates(self, folders: Iterable[str | Path] = (), *, near: bool = False) -> tuple[list[Duplicates], int]:
         """Groups of copies, and how many files were passed over as gone or changed since indexed."""
@@ -243,9 +262,9 @@ class PictureIndex:
         condition: Condition | None,
         top: int | None,
         cutoff: Cutoff,
-        but: str | None = None,
+        but: frozenset[int] = frozenset(),
     ) -> Matches:
-        """Filter, rank, cut off, and name what is left."""
+        """Filter, rank, cut off, and name what is left; files whose ids are in `but` do not take part."""
         vectors = self._vectors_of(ledger)
         if scopes or condition:
             vectors = vectors.restricted(_filtered(ledger, scopes, condition))
@@ -258,7 +277,7 @@ class PictureIndex:
             graph = _vectors.load_graph(self.path, vectors)
         if graph is not None:
             return _existing(ledger, lambda count: _vectors.ask_graph(graph, vector, count), top, but)
-        return _existing(ledger, _exactly(vectors, vector, cutoff), top, but)
+        return _existing(ledger, _exactly(vectors, vector, cutoff, but), top, but)
 
 
 def _check_limits(top: int | None, cutoff: Cutoff) -> None:
@@ -276,9 +295,22 @@ def _filtered(ledger: Ledger, scopes: list[str], condition: Condition | None) ->
     return np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
 
-def _exactly(vectors: _vectors.Vectors, vector: np.ndarray, cutoff: Cutoff) -> _Ranked:
-    """Exact ranking, of those at or above the cut-off only."""
-    scores = vectors.scores(vector)
+def _itself(ledger: Ledger, path: str) -> frozenset[int]:
+    """Ids of the rows of the file at the real path `path`: its own, and those of symbolic links to it.
+
+    A link has the size of its target, so few rows need a look.
+    """
+    rows = ledger.select(
+        "SELECT id, path FROM files WHERE path = ?1 OR size = ?2 OR size IN (SELECT size FROM files WHERE path = ?1)",
+        (os.fsencode(path), os.stat(path).st_size),
+    )
+    return frozenset(id for id, name in rows if os.path.realpath(os.fsdecode(name)) == path)
+
+
+def _exactly(vectors: _vectors.Vectors, vector: np.ndarray, cutoff: Cutoff, but: frozenset[int]) -> _Ranked:
+    """Exact ranking, of those at or above the cut-off only, without the ids in `but`."""
+    left_out = vectors.rows_of(np.fromiter(but, np.int64, len(but)))
+    ids, scores = np.delete(vectors.ids, left_out), np.delete(vectors.scores(vector), left_out)
     if cutoff is None:
         limit = len(scores)
     else:
@@ -287,13 +319,13 @@ def _exactly(vectors: _vectors.Vectors, vector: np.ndarray, cutoff: Cutoff) -> _
 
     def ranked(count: int) -> tuple[np.ndarray, np.ndarray]:
         positions = _vectors.best(scores, min(count, limit))
-        return vectors.ids[positions], scores[positions]
+        return ids[positions], scores[positions]
 
     return ranked
 
 
-def _existing(ledger: Ledger, ranked: _Ranked, top: int, but: str | None) -> Matches:
-    """The first `top` of a ranking whose files are still there, leaving out the path `but`.
+def _existing(ledger: Ledger, ranked: _Ranked, top: int, but: frozenset[int]) -> Matches:
+    """The first `top` of a ranking whose files are still there, leaving out the ids in `but`.
 
     A result that cannot be opened helps no one, so files that are gone are passed over and counted.
     """
@@ -304,7 +336,7 @@ def _existing(ledger: Ledger, ranked: _Ranked, top: int, but: str | None) -> Mat
         paths = _paths(ledger, ids[start:])
         for id, score in zip(ids[start:].tolist(), scores[start:].tolist(), strict=True):
             path = paths.get(id)
-            if path is None or path == but:
+            if path is None or id in but:
                 continue
             if not os.path.exists(path):
                 matches.vanished += 1

@@ -1,8 +1,9 @@
 """Bringing the ledger up to date with the disk, with as little reading and embedding as that takes.
 
 A file whose size and mtime are those of its row is not opened at all. Any other is read once; its hash tells
-whether its content is already in the ledger (touched, moved, copied), and only content that is not gets
-decoded and embedded. Hashing, EXIF and decoding run in the encoder's worker threads, beside the embedding.
+whether its content was in the ledger when the run began (touched, moved, copied), and only content that was
+not gets decoded and embedded (of new copies that come in one run, each). Hashing, EXIF and decoding run in
+the encoder's worker threads, beside the embedding.
 
 The order of commits makes a kill harmless: pictures are committed batch by batch, files that are gone are
 forgotten after all that moved have been found, and a root counts as indexed only after everything below it.
@@ -11,11 +12,12 @@ forgotten after all that moved have been found, and a root counts as indexed onl
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,13 +81,15 @@ def index_steps(
     """Index `folders` (or single files), yielding progress and at last one IndexReport.
 
     `rebuild` drops every embedding of the ledger and makes them again with this encoder, for the folders
-    given and all roots known. Raises ModelMismatch, PictureIndexError, and UsageError for a folder that is
-    nowhere. Closing the generator, or an interrupt, keeps what was finished.
+    given and all roots known; an encoder that does not work fails before anything is dropped. Raises
+    ModelMismatch, PictureIndexError, and UsageError for a folder that is nowhere. Closing the generator, or
+    an interrupt, keeps what was finished.
     """
     start = time.perf_counter()
     report = IndexReport()
     scopes = _scopes(ledger, folders)
     if rebuild:
+        _try_out(encoder)
         ledger.start_rebuild(encoder.name, encoder.fingerprint)
         scopes = _outermost([*scopes, *(root.path for root in ledger.roots())])
     ledger.require_model(encoder.name, encoder.fingerprint)
@@ -111,6 +115,14 @@ def index_steps(
     _finish(ledger, plan, report)
     report.seconds = time.perf_counter() - start
     yield report
+
+
+def _try_out(encoder: ImageTextEncoder) -> None:
+    """Run both halves of the encoder once; a damaged model raises its own error here."""
+    from PIL import Image
+
+    encoder.encode_images([Image.new("RGB", (64, 64), "grey")])
+    encoder.encode_texts(["a grey picture"])
 
 
 # -- listing -------------------------------------------------------------------------------------------------
@@ -152,14 +164,24 @@ def _compare(ledger: Ledger, plan: _Plan, report: IndexReport) -> Iterator[Index
             yield IndexProgress(len(seen), None)
     plan.absent = sorted(set(_absent(ledger, plan, seen)))
     for root in plan.absent:
-        count = sum(under(row, root) for row in rows)
-        if count:
-            report.notices.append(
-                f"{text_of(root)} is not there (a drive that is away?); its {count} pictures are kept"
-            )
+        kept = [row for path, row in rows.items() if under(path, root)]
+        if kept:
+            report.notices.append(_notice(root, kept))
     for name, row in rows.items():
         if name not in seen and not any(under(name, root) for root in plan.absent) and _is_gone(name):
             plan.gone.append((row.id, name))
+
+
+def _notice(root: str, kept: list[Row]) -> str:
+    """What to tell of a root that is not there, and of its rows."""
+    waiting = sum(not row.embedded and row.error is None for row in kept)
+    state = f"its {len(kept)} pictures are kept"
+    if waiting:
+        state += (
+            f", but {waiting} cannot be found until it is back and indexed again: a rebuild dropped their embeddings"
+        )
+    forget = f"bahu index {shlex.quote(text_of(root))} --forget"
+    return f"{text_of(root)} is not there (a drive that is away?); {state}. If it is gone for good: `{forget}`"
 
 
 def _sort_in(path: str, row: Row | None, plan: _Plan, report: IndexReport) -> None:
@@ -277,7 +299,9 @@ class _Batch:
         assert work.picture.content is not None
         known = self.ledger.picture(id, work.picture.content)
         if known is None:
-            self.again.append(work)
+            # The row as it was listed may be what misled us; without it the next attempt must embed.
+            row = replace(work.row, embedded=False) if work.row is not None else None
+            self.again.append(replace(work, row=row))
             return
         path, picture = known
         if path == work.path:
@@ -305,8 +329,10 @@ class _Batch:
 def _finish(ledger: Ledger, plan: _Plan, report: IndexReport) -> None:
     """Forget what is gone, and only then call the roots indexed."""
     for start in range(0, len(plan.gone), 1000):
+        # The listing may be hours old by now, and a file back in its place.
+        gone = [(id, path) for id, path in plan.gone[start : start + 1000] if _is_gone(path)]
         with ledger.writing():
-            for id, path in plan.gone[start : start + 1000]:
+            for id, path in gone:
                 report.removed += ledger.remove(id, path)
     with ledger.writing():
         for scope in plan.scopes:

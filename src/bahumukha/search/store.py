@@ -1,4 +1,4 @@
-"""The ledger: one SQLite file that knows every indexed picture, so that no picture is embedded twice.
+"""The ledger: one SQLite file that knows every indexed picture, so that what it holds need not be embedded again.
 
 A row of `files` is one path: what the file was when it was read (size, mtime, hash of all its bytes), what
 its EXIF says, and its embedding in float16. Paths are kept as bytes, since a file name need not be text. All
@@ -251,6 +251,12 @@ class Ledger:
     def covers(self, folder: str) -> bool:
         """Whether `folder` is, or lies in, a root that has been indexed to its end."""
         return any(root.complete and under(folder, root.path) for root in self.roots())
+
+    def forget(self, folder: str) -> tuple[int, int]:
+        """Forget the files and the roots at or below `folder`; inside `writing` only. How many of each."""
+        condition, values = within([folder])
+        files = self._db.execute(f"DELETE FROM files WHERE {condition}", values).rowcount
+        return files, self._db.execute(f"DELETE FROM roots WHERE {condition}", values).rowcount
 
     # -- files -----------------------------------------------------------------------------------------------
 
