@@ -235,7 +235,9 @@ def test_a_name_that_is_not_text_can_be_printed(bahu: Any, coloured_pictures: Pa
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_gives_one_line_and_130(tmp_path: Path, tiny_clip: Path) -> None:
     script = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        # A test runner in a shell's background hands down an ignored SIGINT, which Python would leave ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import bahumukha.images as images\n"
         "def slow(*_, **__):\n    sys.stdout.write('loading\\n'); sys.stdout.flush()\n"
         "    time.sleep(0.5)\n    return original(*_, **__)\n"
