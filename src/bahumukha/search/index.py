@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bahumukha.classify import shortest_side
 from bahumukha.errors import BahumukhaError, UsageError
 from bahumukha.search.paths import text_of, under
 from bahumukha.search.reading import SameContent, Unreadable, Work, load_picture
@@ -243,8 +244,7 @@ def _is_gone(path: str) -> bool:
 def _encode(
     encoder: ImageTextEncoder, todo: list[Work], known: dict[bytes, int]
 ) -> Generator[tuple[Work, np.ndarray | BahumukhaError], None, None]:
-    preprocess = getattr(encoder, "preprocess", None)
-    at_least = getattr(preprocess, "shortest_side", None)
+    at_least = shortest_side(encoder)
 
     def load(work: Work) -> Image.Image:
         return load_picture(work, known, at_least)

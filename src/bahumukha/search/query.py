@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bahumukha.classify import shortest_side
 from bahumukha.errors import UsageError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _embed_sentences(encoder: ImageTextEncoder, terms: Sequence[Term]) -> np.nda
 def _embed_pictures(encoder: ImageTextEncoder, terms: Sequence[Term]) -> np.ndarray:
     from bahumukha.images import open_image
 
-    at_least = getattr(getattr(encoder, "preprocess", None), "shortest_side", None)
+    at_least = shortest_side(encoder)
     return encoder.encode_images([open_image(term.picture, at_least=at_least) for term in terms if term.picture])
 
 
