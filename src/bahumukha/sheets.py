@@ -32,7 +32,7 @@ _FONTS = (
 )
 """Asked of the system, by name, for captions that Pillow's own font (Latin letters) cannot write."""
 
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(
@@ -108,11 +108,11 @@ def _lines(caption: str) -> list[str]:
 def _write(
     draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, width: int, colour: str, anchor: str
 ) -> None:
-    font = _font_for(text, size)
-    draw.text(at, _elided(text, font, width), fill=colour, font=font, anchor=anchor)
+    font = font_for(text, size)
+    draw.text(at, elided(text, font, width), fill=colour, font=font, anchor=anchor)
 
 
-def _elided(text: str, font: _Font, width: int) -> str:
+def elided(text: str, font: Font, width: int) -> str:
     """The longest beginning that fits `width` pixels, with `…` when anything is left out."""
     if font.getlength(text) <= width:
         return text
@@ -126,7 +126,7 @@ def _elided(text: str, font: _Font, width: int) -> str:
     return text[:fits].rstrip() + "…"
 
 
-def _font_for(text: str, size: int) -> _Font:
+def font_for(text: str, size: int) -> Font:
     """Pillow's own font if it can write the text, else the font of this system that misses least of it."""
     letters = frozenset(text) - {" "}
     own = _own_font(size)
@@ -143,7 +143,7 @@ def _font_for(text: str, size: int) -> _Font:
 
 
 @lru_cache(maxsize=8)
-def _own_font(size: int) -> _Font:
+def _own_font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 

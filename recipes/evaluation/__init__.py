@@ -1,0 +1,1 @@
+"""How the fixed lists that models are scored against were made."""
