@@ -64,10 +64,10 @@ def test_captions_and_title_are_drawn_below_and_above() -> None:
 def test_long_captions_end_in_an_ellipsis_within_the_tile() -> None:
     font = ImageFont.load_default(12)
     text = "a very long caption that no tile could ever hold " * 20
-    elided = sheets._elided(text, font, 100)
+    elided = sheets.elided(text, font, 100)
     assert elided.endswith("…") and text.startswith(elided[:-1])
     assert 70 < font.getlength(elided) <= 100
-    assert sheets._elided("short", font, 100) == "short"
+    assert sheets.elided("short", font, 100) == "short"
     long, short = (contact_sheet(_plain(1, caption=caption), tile=100) for caption in (text, "short"))
     assert long.size == short.size
     margin = np.asarray(long)[:, -8:]
@@ -96,10 +96,10 @@ def test_odd_captions_do_no_harm() -> None:
 
 
 def test_fonts_of_the_system_write_what_pillows_own_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = sheets._font_for("plain", 14)
+    own = sheets.font_for("plain", 14)
     assert isinstance(own, ImageFont.FreeTypeFont)
     monkeypatch.setattr(sheets, "_system_font", lambda name, size: None)
-    assert sheets._font_for("猫", 14) is own  # nothing better was found: boxes, but no failure
+    assert sheets.font_for("猫", 14) is own  # nothing better was found: boxes, but no failure
 
     class CatFont(ImageFont.FreeTypeFont):
         def __init__(self) -> None: ...
@@ -107,8 +107,8 @@ def test_fonts_of_the_system_write_what_pillows_own_cannot(monkeypatch: pytest.M
     cat = CatFont()
     monkeypatch.setattr(sheets, "_system_font", lambda name, size: cat)
     monkeypatch.setattr(sheets, "_missing", lambda font, letters: 0 if font is cat else len(letters - set("plain")))
-    assert sheets._font_for("猫", 14) is cat
-    assert sheets._font_for("plain", 14) is own
+    assert sheets.font_for("猫", 14) is cat
+    assert sheets.font_for("plain", 14) is own
 
 
 def test_letters_that_a_font_lacks_are_counted() -> None:
