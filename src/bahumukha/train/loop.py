@@ -1,23 +1,40 @@
-"""The training loop that every model shares: AdamW, warm-up and cosine, a time budget, atomic checkpoints.
+"""The training loop that every model shares: warm-up and cosine, a time budget, whole checkpoints, exact resuming.
 
-A model brings two things: batches (any iterator) and `step(batch) -> {name: loss}`, of which `loss` is minimised.
+A model brings two things: batches and `step(batch) -> {name: loss}`, of which `loss` is minimised.
 
     for report in train(model, batches, step, LoopConfig(minutes=30), out): print(report)
+
+`out` then holds `checkpoint.pt` (the last state, all of it), `best.pt` (the weights of the best score),
+`metrics.jsonl`, `curves.png` and `loop.json`. A run that is resumed goes on bit for bit as if it had never stopped,
+when its batches can be asked for by step (`Addressable`) and its end is a number of steps and not of minutes.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from bahumukha.errors import Interrupted, UsageError
+from bahumukha.train import processes
+from bahumukha.train.averaging import WeightMean
+from bahumukha.train.checkpoints import BEST, LAST, random_state, read_checkpoint, set_random_state, write_whole
+from bahumukha.train.optimizers import optimizer_for, rate_at
+from bahumukha.train.record import Record
+
+__all__ = ["Addressable", "LoopConfig", "Report", "bfloat16_is_fast", "optimizer_for", "rate_at", "train"]
+
+Step = Callable[[Any], dict[str, Tensor]]
+Validate = Callable[[nn.Module], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -34,15 +51,43 @@ class LoopConfig:
     """On matrices only: not on biases and norms."""
     betas: tuple[float, float] = (0.9, 0.98)
     clip_norm: float = 1.0
+    """Longest gradient, all parameters together; 0 for no limit."""
     log_every: int = 50
     checkpoint_minutes: float = 5.0
     seed: int = 0
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` for the matrices of linear maps, AdamW for the rest (`train.optimizers`)."""
+    no_weight_decay: tuple[str, ...] = ()
+    """Parts of names of parameters that are not decayed, whatever their shape."""
+    layer_decay: float = 1.0
+    """Rate of each group of layers over that of the one above it, where a model tells its layers; 1 for all alike."""
+    accumulate: int = 1
+    """Batches whose mean gradient makes one step. (A contrastive loss is not a mean over parts: see `train.clip`.)"""
+    average: float = 0.0
+    """Decay of the running mean of the weights (EMA), as 0.999; 0 for none. A run with it ends on the mean."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products; the weights stay float32. `auto`: bfloat16 where the processor has it."""
+    validate_every: int = 0
+    """Steps between validations; 0 for one at the end, if there is anything to validate with."""
+    best_score: str = ""
+    """Name of the score whose best weights are kept in `best.pt`; empty for none."""
+    best_is: Literal["highest", "lowest"] = "highest"
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; at least 1 is needed")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        for name in ("steps", "log_every", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        for name in ("learning_rate", "layer_decay"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("warmup_steps", "weight_decay", "clip_norm", "validate_every", "checkpoint_minutes", "final_rate"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes is {self.minutes}; it must be above 0")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average is {self.average}; it must be at least 0 and below 1, as 0.999")
 
 
 @dataclass(frozen=True)
@@ -54,10 +99,21 @@ class Report:
     seconds: float
     learning_rate: float
     losses: dict[str, float]
+    scores: dict[str, float] = field(default_factory=dict)
+    """Of the validation at this step, if there was one."""
 
     def __str__(self) -> str:
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
-        return f"{self.step:6d}  {self.progress:5.1%}  {self.seconds:6.0f} s  lr {self.learning_rate:.2e}  {losses}"
+        values = "  ".join(f"{name} {value:.4f}" for name, value in (self.losses | self.scores).items())
+        return f"{self.step:6d}  {self.progress:5.1%}  {self.seconds:6.0f} s  lr {self.learning_rate:.2e}  {values}"
+
+
+@runtime_checkable
+class Addressable(Protocol):
+    """Batches of which each is a function of its number, so that a resumed run sees what it would have seen."""
+
+    def starting_at(self, number: int) -> Iterator[Any]:
+        """Batch `number` and those after it."""
+        ...
 
 
 def bfloat16_is_fast() -> bool:
@@ -67,90 +123,259 @@ def bfloat16_is_fast() -> bool:
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
-def rate_at(progress: float, step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then half a cosine down to `final_rate` of the peak."""
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    low = config.final_rate
-    return config.learning_rate * warm * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
-
-
-def optimizer_for(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
-
-
 def train(
     model: nn.Module,
-    batches: Iterator[Any],
-    step: Callable[[Any], dict[str, Tensor]],
+    batches: Iterator[Any] | Addressable,
+    step: Step,
     config: LoopConfig,
     out: Path,
     resume: bool = False,
+    *,
+    validate: Validate | None = None,
+    before_step: Callable[[int, float], None] | None = None,
+    rates: Mapping[str, float] | None = None,
+    later: tuple[str, ...] = (),
 ) -> Iterator[Report]:
-    """Train in place, yielding a report every `log_every` steps; `out/checkpoint.pt` is always whole.
+    """Train in place, yielding a report every `log_every` steps, after each validation, and at the end.
 
-    With `resume` the weights, optimiser and clock of `out` are taken up. The batches are the caller's, who may
-    skip those already seen (`Report.step`).
+    With `resume` everything is taken up as `out/checkpoint.pt` has it: weights, optimiser, mean, clock, random
+    generators, and the place among the batches if they are `Addressable` (an iterator is taken from where it stands).
+
+    `validate(model) -> {name: score}` is called in eval mode without gradients, on the mean of the weights if there is
+    one. `before_step(step, progress)` may lock and unlock parameters; those that are locked at first are named in
+    `later`. `rates`: factors of the learning rate by parameter name.
+
+    Ctrl-C (or SIGTERM) ends the step in hand, writes a checkpoint and raises Interrupted, which says how to go on.
+    Raises UsageError when the loss is not finite any more; the checkpoint before stays.
     """
     out.mkdir(parents=True, exist_ok=True)
-    optimizer = optimizer_for(model, config)
-    at, spent = _resume(model, optimizer, out) if resume else (0, 0.0)
-    started = saved = time.monotonic()
-    sums: dict[str, float] = {}
-    autocast = bfloat16_is_fast()
-    device = next(model.parameters()).device.type
+    run = _Run(model, config, out, optimizer_for(model, config, rates=rates, later=later))
+    processes.same_start(model)
+    if resume:
+        run.take_up()
+    number = run.step * config.accumulate
+    taken = batches.starting_at(number) if isinstance(batches, Addressable) else batches
     model.train()
-    while True:
-        seconds = spent + time.monotonic() - started
-        progress = max(at / config.steps, seconds / (60 * config.minutes) if config.minutes else 0.0)
-        if progress >= 1:
-            break
-        rate = rate_at(progress, at, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast(device, torch.bfloat16, enabled=autocast):
-            losses = step(next(batches))
-        optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        optimizer.step()
-        at += 1
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        if at % config.log_every == 0:
-            means = {name: value / config.log_every for name, value in sums.items()}
-            sums = {}
-            yield Report(at, progress, spent + time.monotonic() - started, rate, means)
-        if time.monotonic() - saved > 60 * config.checkpoint_minutes:
-            save_checkpoint(model, optimizer, at, spent + time.monotonic() - started, config, out)
-            saved = time.monotonic()
-    save_checkpoint(model, optimizer, at, spent + time.monotonic() - started, config, out)
+    with run.record(), _stop_signals() as stop:
+        begun = run.step
+        run.start_clock()
+        while True:
+            progress, stopping, age = processes.largest([run.progress(), float(stop.is_set()), run.age()], run.device)
+            if progress >= 1:
+                break
+            if stopping:
+                run.save()
+                raise Interrupted(f"stopped after step {run.step}, which {out / LAST} holds; go on with --resume {out}")
+            if age > 60 * config.checkpoint_minutes:
+                run.save()
+            if before_step is not None:
+                before_step(run.step, progress)
+            rate = rate_at(progress, run.step, config)
+            if not run.take_step(taken, step, rate):
+                break  # the batches have ended
+            scores = run.scores(validate) if run.validates_now() else {}
+            if scores or run.step % config.log_every == 0:
+                yield run.report(progress, rate, scores)
+        scores = run.scores(validate) if begun < run.step != run.validated_at else {}
+        if run.window or scores:
+            yield run.report(run.progress(), rate_at(run.progress(), run.step, config), scores)
+        run.save()
+    if run.mean is not None:
+        model.load_state_dict(run.mean.mean)
     model.eval()
 
 
-def save_checkpoint(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    seconds: float,
-    config: LoopConfig,
-    out: Path,
-) -> None:
-    """Written aside and renamed, so that a kill at any moment leaves the last whole one."""
-    aside = out / "checkpoint.pt.new"
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
-    torch.save(state, aside)
-    os.replace(aside, out / "checkpoint.pt")
-    (out / "loop.json").write_text(json.dumps({"step": step, "seconds": seconds, **asdict(config)}, indent=1))
+class _Run:
+    """The state of a run: all that a checkpoint holds, and the folder it is written to."""
+
+    def __init__(self, model: nn.Module, config: LoopConfig, out: Path, optimizer: Any):
+        self.model, self.config, self.out, self.optimizer = model, config, out, optimizer
+        self.device = next(model.parameters()).device
+        self.trained = [p for group in optimizer.param_groups for p in group["params"]]
+        self.mean = WeightMean(model, config.average) if config.average else None
+        self.step, self.spent = 0, 0.0
+        self.best: float | None = None
+        self.window: dict[str, list[Tensor]] = {}
+        """Losses since the last report, unread: asking for a number would make a GPU wait."""
+        self.validated_at = -1
+        fast = bfloat16_is_fast() if config.precision == "auto" else config.precision == "bfloat16"
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16) if fast else nullcontext()
+        self._record: Record | None = None
+        self.start_clock()
+
+    # --- the clock --------------------------------------------------------------------------------------------
+
+    def start_clock(self) -> None:
+        self.started = self.saved = time.monotonic()
+
+    def age(self) -> float:
+        """Seconds since the last checkpoint."""
+        return time.monotonic() - self.saved
+
+    def seconds(self) -> float:
+        """Of training, over all sittings."""
+        return self.spent + time.monotonic() - self.started
+
+    def progress(self) -> float:
+        """From 0 to 1, by steps or minutes, whichever is further."""
+        by_time = self.seconds() / (60 * self.config.minutes) if self.config.minutes else 0.0
+        return max(self.step / self.config.steps, by_time)
+
+    # --- one step ---------------------------------------------------------------------------------------------
+
+    def take_step(self, batches: Iterator[Any], step: Step, rate: float) -> bool:
+        """Forward, backward, update; False when there are no more batches."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for _ in range(self.config.accumulate):
+            batch = next(batches, None)
+            if batch is None:
+                return False
+            with self.autocast:
+                losses = step(batch)
+            loss = losses["loss"]
+            (loss / self.config.accumulate if self.config.accumulate > 1 else loss).backward()
+            for name, value in losses.items():
+                self.window.setdefault(name, []).append(value.detach().clone())
+        processes.average_gradients(self.trained)
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.trained, self.config.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("rate", 1.0)
+        self.optimizer.step()
+        self.step += 1
+        if self.mean is not None:
+            self.mean.update(self.model)
+        return True
+
+    # --- reports ----------------------------------------------------------------------------------------------
+
+    def validates_now(self) -> bool:
+        every = self.config.validate_every
+        return bool(every) and self.step % every == 0
+
+    def scores(self, validate: Validate | None) -> dict[str, float]:
+        """Validate, and keep the weights in `best.pt` if they are the best so far."""
+        if validate is None:
+            return {}
+        with self.mean.swapped_in(self.model) if self.mean else nullcontext():
+            self.model.eval()
+            with torch.no_grad(), self.autocast:
+                scores = validate(self.model)
+            self.model.train()
+            self.validated_at = self.step
+            self._keep_if_best(scores)
+        return scores
+
+    def _keep_if_best(self, scores: dict[str, float]) -> None:
+        name = self.config.best_score
+        if not name:
+            return
+        if name not in scores:
+            raise UsageError(f"best_score is {name!r}; the validation gives {', '.join(sorted(scores)) or 'no scores'}")
+        sign = 1 if self.config.best_is == "highest" else -1
+        if self.best is None or sign * scores[name] > sign * self.best:
+            self.best = scores[name]
+            if processes.rank() == 0:
+                kept = {"model": self.model.state_dict(), "step": self.step, "score": self.best}
+                write_whole(self.out / BEST, kept)
+
+    def report(self, progress: float, rate: float, scores: dict[str, float]) -> Report:
+        """Means over the steps since the last report and over the processes; written down, then given out."""
+        losses = processes.average(self._means(), self.device)
+        self._check_finite(losses)
+        self.window = {}
+        report = Report(self.step, progress, self.seconds(), rate, losses, scores)
+        if self._record is not None:
+            self._record.add(report)
+        return report
+
+    def _means(self) -> dict[str, float]:
+        return {name: float(torch.stack(v).cpu().double().mean()) for name, v in self.window.items()}
+
+    def _check_finite(self, losses: Mapping[str, float]) -> None:
+        for name, value in losses.items():
+            if value - value != 0:  # of infinity and of not-a-number it is not a number
+                raise UsageError(
+                    f"step {self.step}: the {name} is {value}; lower learning_rate or raise warmup_steps"
+                    f" ({self.out / LAST} holds the run before that, if it exists)"
+                )
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """`metrics.jsonl` and the rest are open inside the block, on the first process only."""
+        if processes.rank() == 0:
+            self._record = Record(self.out, self.step, self.config.tensorboard)
+        try:
+            yield
+        finally:
+            if self._record is not None:
+                self._record.close()
+
+    # --- checkpoints ------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the whole state, if it is one to go on from."""
+        self._check_finite(processes.average(self._means(), self.device))
+        generators = processes.everyones(random_state())
+        self.saved = time.monotonic()
+        if processes.rank() != 0:
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds(),
+            "mean": self.mean.state_dict() if self.mean else None,
+            "best": self.best,
+            "window": {name: torch.stack(values).cpu() for name, values in self.window.items()},
+            "random": generators,
+        }
+        write_whole(self.out / LAST, state)
+        settings = {"step": self.step, "seconds": self.seconds(), **asdict(self.config)}
+        write_whole(self.out / "loop.json", json.dumps(settings, indent=1))
+        if self._record is not None:
+            self._record.draw()
+
+    def take_up(self) -> None:
+        """Go on from the checkpoint. Those of earlier versions hold weights, optimiser and clock only."""
+        state = read_checkpoint(self.out)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UsageError(
+                f"{self.out / LAST}: is of another model or optimiser than asked for ({reason})"
+            ) from error
+        self.step, self.spent, self.best = state["step"], state["seconds"], state.get("best")
+        if self.mean is not None and state.get("mean"):
+            self.mean.load_state_dict(state["mean"])
+        self.window = {k: list(v.to(self.device)) for k, v in state.get("window", {}).items()}
+        generators = state.get("random", [])
+        if processes.rank() < len(generators):
+            set_random_state(generators[processes.rank()])
 
 
-def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, out: Path) -> tuple[int, float]:
-    state = torch.load(out / "checkpoint.pt", weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["seconds"]
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Inside the block the first Ctrl-C or SIGTERM sets the event instead of breaking off a half-done step.
+
+    A second one is as without. What is ignored already (`nohup`) stays ignored; in threads nothing is changed.
+    """
+    asked = threading.Event()
+    before: dict[int, Any] = {}
+
+    def ask(number: int, frame: Any) -> None:
+        asked.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None):
+                before[number] = handler
+                signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        for changed, handler in before.items():
+            signal.signal(changed, handler)

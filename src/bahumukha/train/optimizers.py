@@ -1,0 +1,134 @@
+"""Which parameter is trained how: AdamW or Muon, which weights decay, how the rate falls from the head to the stem.
+
+- Weight decay pulls on matrices and kernels, not on biases, norms or the temperature, nor on names left out by hand.
+- Layer-wise decay of the rate (as in BEiT, Bao et al. 2022): group g of a tower's G groups, stem first, learns at
+  rate * decay^(G - 1 - g): what pretraining made general moves least.
+- Muon (Jordan et al. 2024) makes the update of a matrix orthogonal; PyTorch's own, with its size matched to AdamW's
+  (Moonshot 2025), so that one rate serves both. Everything that is not the matrix of a linear map stays with AdamW.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from bahumukha.train.loop import LoopConfig
+
+NUMBERED = re.compile(r"(?:^|\.)(?:blocks|resblocks|layers|stages|layer)\.?(\d+)\.")
+"""`blocks.3.attention.qkv.weight`: block 3. The outermost number counts, as in EfficientNet's stages of blocks."""
+
+
+def rate_at(progress: float, step: int, config: LoopConfig) -> float:
+    """Linear warm-up, then half a cosine down to `final_rate` of the peak."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    low = config.final_rate
+    return config.learning_rate * warm * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def layer_groups(tower: nn.Module) -> list[list[str]]:
+    """Names of a tower's parameters from the stem to the head: [stem, block 0, block 1, …, head].
+
+    The stem is what is registered before the first block (patches, tokens, positions), the head what comes after the
+    last one (norm, pooling) and every `projection`. A tower without numbered blocks is one group.
+    """
+    stem: list[str] = []
+    blocks: dict[int, list[str]] = {}
+    head: list[str] = []
+    for name, _ in tower.named_parameters():
+        if found := NUMBERED.search(f".{name}"):
+            blocks.setdefault(int(found[1]), []).append(name)
+        elif blocks or name.startswith(("projection", "proj", "head")):
+            head.append(name)
+        else:
+            stem.append(name)
+    return [names for names in (stem, *(blocks[i] for i in sorted(blocks)), head) if names]
+
+
+def layer_rates(tower: nn.Module, decay: float, prefix: str = "") -> dict[str, float]:
+    """Parameter name (with `prefix`) -> its factor of the rate, 1 for the head."""
+    groups = layer_groups(tower)
+    return {prefix + name: decay ** (len(groups) - 1 - g) for g, names in enumerate(groups) for name in names}
+
+
+def optimizer_for(
+    model: nn.Module,
+    config: LoopConfig,
+    *,
+    rates: Mapping[str, float] | None = None,
+    later: Iterable[str] = (),
+) -> torch.optim.AdamW | MuonAndAdamW:
+    """The optimiser of the parameters that require a gradient, and of those in `later`, which will.
+
+    `rates`: factors of the learning rate by parameter name, 1 where not given. A group's factor is its `rate`.
+    """
+    rates, later = rates or {}, set(later)
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad or n in later}
+    matrices: dict[str, nn.Parameter] = {}
+    if config.optimizer == "muon":
+        linear = {f"{n}.weight" if n else "weight" for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+        matrices = {n: p for n, p in trained.items() if n in linear}
+    rest = {n: p for n, p in trained.items() if n not in matrices}
+    fused = all(p.device.type in ("cpu", "cuda") for p in rest.values())  # one pass over the weights, not eight
+    adamw = torch.optim.AdamW(
+        _groups(rest, config, rates), lr=config.learning_rate, betas=config.betas, fused=fused or None
+    )
+    if not matrices:
+        return adamw
+    muon = torch.optim.Muon(_groups(matrices, config, rates), lr=config.learning_rate, adjust_lr_fn="match_rms_adamw")
+    return MuonAndAdamW(muon, adamw)
+
+
+def _groups(
+    parameters: Mapping[str, nn.Parameter], config: LoopConfig, rates: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Decayed and spared parameters of each rate; the first two groups are those of rate 1, empty or not."""
+
+    def decays(name: str, parameter: nn.Parameter) -> bool:
+        return parameter.dim() >= 2 and not any(part in name for part in config.no_weight_decay)
+
+    groups = []
+    for factor in [1.0, *sorted({rates.get(n, 1.0) for n in parameters} - {1.0}, reverse=True)]:
+        chosen = [(n, p) for n, p in parameters.items() if rates.get(n, 1.0) == factor]
+        for decayed in (True, False):
+            members = [p for n, p in chosen if decays(n, p) == decayed]
+            if members or factor == 1.0:
+                weight_decay = config.weight_decay if decayed else 0.0
+                groups.append({"params": members, "weight_decay": weight_decay, "rate": factor})
+    return groups
+
+
+class MuonAndAdamW:
+    """Two optimisers that are stepped, stored and scheduled as one."""
+
+    def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW):
+        self.muon, self.adamw = muon, adamw
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Of both."""
+        return [*self.muon.param_groups, *self.adamw.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop all gradients."""
+        self.muon.zero_grad(set_to_none)
+        self.adamw.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        """One update of everything that has a gradient."""
+        self.muon.step()
+        self.adamw.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """By the optimiser's name."""
+        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.muon.load_state_dict(state["muon"])
+        self.adamw.load_state_dict(state["adamw"])
