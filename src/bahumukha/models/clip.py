@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bahumukha.models.contrastive import contrastive_loss as contrastive_loss
+from bahumukha.models.regions import COLOURS, RegionHead, RegionHeadConfig, region_tokens
 from bahumukha.models.text import TextTower, TextTowerConfig
 from bahumukha.models.vit import ViT, ViTConfig
 
@@ -32,10 +33,14 @@ class ImageTowerConfig:
 
     trunk: str = "tf_efficientnet_lite2"
     size: int = 260
+    head: RegionHeadConfig | None = None
+    """Looks at the places of the trunk's maps as well; None pools them and nothing more."""
 
     def __post_init__(self) -> None:
         if self.size < 32:
             raise ValueError(f"image.size is {self.size}; at least 32 is needed")
+        if isinstance(self.head, Mapping):
+            object.__setattr__(self, "head", RegionHeadConfig(**self.head))
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class ImageTower(nn.Module):
     """Pictures -> features of the trunk -> a point of the shared space.
 
     `mean` is the trunk's average feature: taken off before the projection, so that two unrelated pictures
-    are near orthogonal and a cosine tells more than that both are pictures.
+    are near orthogonal and a cosine tells more than that both are pictures. With a head (`models.regions`), the
+    pooled embedding is brought to norm 1 and corrected by what the head sees.
     """
 
     mean: Tensor
@@ -81,6 +87,10 @@ class ImageTower(nn.Module):
         width: int = self.trunk.num_features  # type: ignore[assignment]
         self.register_buffer("mean", torch.zeros(width))
         self.projection = nn.Linear(width, dim, bias=False)
+        self.head: RegionHead | None = None
+        if config.head is not None:
+            middle, deep = (stage["num_chs"] for stage in self.trunk.feature_info[-2:])  # type: ignore[index]
+            self.head = RegionHead(config.head, middle + deep + COLOURS, dim)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """As timm does it for this trunk."""
@@ -94,9 +104,21 @@ class ImageTower(nn.Module):
         """Pooled features (B, width) -> (B, dim), not normalised."""
         return self.projection(features - self.mean)
 
+    def maps(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Preprocessed pixels (B, 3, H, W) -> pooled features (B, width), region tokens (B, h, w, channels)."""
+        last, (middle, deep) = self.trunk.forward_intermediates(pixels, indices=2)  # type: ignore[operator]
+        return self.trunk.forward_head(last, pre_logits=True), region_tokens(pixels, middle, deep)  # type: ignore[operator]
+
+    def embed(self, features: Tensor, tokens: Tensor) -> Tensor:
+        """What `maps` gives -> (B, dim), not normalised; needs a head."""
+        assert self.head is not None
+        return F.normalize(self.project(features), dim=-1) + self.head(tokens)
+
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, dim), not normalised."""
-        return self.project(self.features(pixels))
+        if self.head is None:
+            return self.project(self.features(pixels))
+        return self.embed(*self.maps(pixels))
 
 
 class Clip(nn.Module):

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+NORM_EPSILON = 1e-5
+"""PyTorch's own default, and CLIP's; SigLIP's is 1e-6."""
+
+
+class QuickGELU(nn.Module):
+    """x sigmoid(1.702 x): what OpenAI trained CLIP with. Up to 0.02 from GELU, enough to spoil its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Elementwise, any shape."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+_MODULES: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "quick_gelu": QuickGELU,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+}
 
 
 class Attention(nn.Module):
@@ -18,10 +41,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """x (B, L, width); mask bool, broadcastable to (B, heads, L, L), True where attention may look."""
-        b, length, width = x.shape
-        q, k, v = self.qkv(x).view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, L, d)
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, queries: Tensor | None = None
+    ) -> Tensor:
+        """x (B, L, width); mask bool, broadcastable to (B, heads, L, L), True where attention may look.
+
+        With `queries` (B, Q, width) only those ask, of all of x, and the result is (B, Q, width).
+        """
+        b, length, width = x.shape if queries is None else queries.shape
+        if queries is None:
+            q, k, v = self.qkv(x).chunk(3, dim=-1)
+        else:
+            weight, bias = self.qkv.weight, self.qkv.bias
+            q = F.linear(queries, weight[:width], bias[:width])
+            k, v = F.linear(x, weight[width:], bias[width:]).chunk(2, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))  # (B, heads, L, d)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return self.out(y.transpose(1, 2).reshape(b, length, width))
 
@@ -29,18 +63,57 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        activation: Activation = "gelu",
+        epsilon: float = NORM_EPSILON,
+    ):
         super().__init__()
-        hidden = int(width * mlp_ratio)
-        self.norm_attention = nn.LayerNorm(width)
+        self.norm_attention = nn.LayerNorm(width, eps=epsilon)
         self.attention = Attention(width, heads)
-        self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.norm_mlp = nn.LayerNorm(width, eps=epsilon)
+        self.mlp = mlp(width, mlp_ratio, activation)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """(B, L, width) -> (B, L, width)."""
-        x = x + self.attention(self.norm_attention(x), mask, causal)
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, queries: Tensor | None = None
+    ) -> Tensor:
+        """(B, L, width) -> (B, L, width).
+
+        `queries` (B, Q, width), rows of x: only they are computed, -> (B, Q, width). In a last block of which one
+        row is used, that is the same result for a fraction of the work.
+        """
+        normed = self.norm_attention(x)
+        if queries is None:
+            x = x + self.attention(normed, mask, causal)
+        else:
+            x = queries + self.attention(normed, mask, queries=self.norm_attention(queries))
         return x + self.mlp(self.norm_mlp(x))
+
+
+class AttentionPool(nn.Module):
+    """One learned query looks at all tokens, then an MLP: SigLIP's head (Zhai et al. 2022, "Scaling Vision
+    Transformers", appendix B: multihead attention pooling)."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, activation: Activation, epsilon: float):
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(1, width))
+        self.attention = Attention(width, heads)
+        self.norm = nn.LayerNorm(width, eps=epsilon)
+        self.mlp = mlp(width, mlp_ratio, activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, width) -> (B, width)."""
+        pooled = self.attention(x, queries=self.query.expand(len(x), 1, -1))
+        return (pooled + self.mlp(self.norm(pooled)))[:, 0]
+
+
+def mlp(width: int, ratio: float, activation: Activation) -> nn.Sequential:
+    """Linear to `ratio` times the width, activation, Linear back."""
+    hidden = round(width * ratio)
+    return nn.Sequential(nn.Linear(width, hidden), _MODULES[activation](), nn.Linear(hidden, width))
 
 
 def init_transformer(module: nn.Module, layers: int, std: float = 0.02) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from bahumukha.images import Preprocess
@@ -114,7 +115,28 @@ def _trace(graph: nn.Module, inputs: dict[str, torch.Tensor], shapes: dict[str, 
         node.doc_string = ""
     del model.graph.value_info[:]
     del model.graph.metadata_props[:]
+    _fold(model)
     return model
+
+
+def _fold(model: onnx.ModelProto) -> None:
+    """Compute, in place, what a graph computes of its weights alone, such as a slice of one: only a weight that
+    is written down can be stored small or multiplied in int8."""
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for node in list(graph.node):
+        if not node.input or not all(name in weights for name in node.input):
+            continue
+        inputs = [onnx.ValueInfoProto(name=name) for name in node.input]
+        outputs = [onnx.ValueInfoProto(name=name) for name in node.output]
+        alone = helper.make_model(helper.make_graph([node], "fold", inputs, outputs), opset_imports=model.opset_import)
+        feeds = {name: numpy_helper.to_array(weights[name]) for name in node.input}
+        for name, value in zip(node.output, ReferenceEvaluator(alone).run(None, feeds), strict=True):
+            weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input} | {each.name for each in graph.output}
+    del graph.initializer[:]
+    graph.initializer.extend(tensor for name, tensor in weights.items() if name in used)
 
 
 def store_small(model: onnx.ModelProto, storage: Storage) -> onnx.ModelProto:

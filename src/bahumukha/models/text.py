@@ -1,0 +1,110 @@
+"""The text tower: a small transformer over tokens, in the three ways that are in use.
+
+starter    looks both ways, past padding; mean over the tokens
+CLIP       looks back only (Radford et al. 2021); at the end-of-text token
+SigLIP     looks both ways, padding counts as text (Zhai et al. 2023); at the last place
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from bahumukha.nn.attention import ACTIVATIONS, NORM_EPSILON, Activation, Block, init_transformer, padding_mask
+
+Look = Literal["masked", "causal", "all"]
+Pool = Literal["mean", "end", "last"]
+
+
+@dataclass(frozen=True)
+class TextTowerConfig:
+    """A pre-norm transformer over byte-pair tokens; by default, mean of the last layer over the tokens."""
+
+    vocabulary: int = 32_000
+    context_length: int = 64
+    width: int = 320
+    layers: int = 4
+    heads: int = 5
+    mlp_ratio: float = 4.0
+    """Width of the MLP's hidden layer over `width`."""
+    activation: Activation = "gelu"
+    attention: Look = "masked"
+    """`masked`: both ways, padding hidden. `causal`: backwards. `all`: both ways, padding counts, and every text
+    must be padded to `context_length`."""
+    pool: Pool = "mean"
+    """`mean`: over the tokens. `end`: at the first `end_token`. `last`: at the last place, padding or not."""
+    end_token: int | None = None
+    projection_bias: bool = False
+    epsilon: float = NORM_EPSILON
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"text.width {self.width} is not a multiple of text.heads {self.heads}")
+        if self.layers < 1:
+            raise ValueError(f"text.layers is {self.layers}; at least 1 is needed")
+        for name, allowed in (("activation", ACTIVATIONS), ("attention", get_args(Look)), ("pool", get_args(Pool))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"text.{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        if self.pool == "end" and self.end_token is None:
+            raise ValueError("text.pool is 'end' without text.end_token; give the id of the end-of-text token")
+        if self.pool == "last" and self.attention != "all":
+            raise ValueError("text.pool is 'last', which takes text.attention 'all': the last place may be padding")
+
+
+class TextTower(nn.Module):
+    """Token ids -> a point of the shared space."""
+
+    def __init__(self, config: TextTowerConfig, dim: int):
+        super().__init__()
+        self.config = config
+        self.token = nn.Embedding(config.vocabulary, config.width)
+        self.position = nn.Parameter(torch.zeros(config.context_length, config.width))
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.mlp_ratio, config.activation, config.epsilon)
+            for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
+        self.projection = nn.Linear(config.width, dim, bias=config.projection_bias)
+        self.grad_checkpointing = False
+        init_transformer(self, config.layers)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass instead of keeping what it computed."""
+        self.grad_checkpointing = enable
+
+    def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids, mask (B, L), mask 1 for tokens and 0 for padding -> (B, width), by the config's `pool`."""
+        x = self.token(ids) + self.position[: ids.shape[1]]
+        look = padding_mask(mask) if self.config.attention == "masked" else None
+        causal = self.config.attention == "causal"
+        if self.config.pool == "mean":
+            for block in self.blocks:
+                x = self._run(block, x, look, causal)
+            weights = mask.to(x.dtype)[..., None]
+            return (self.norm(x) * weights).sum(1) / weights.sum(1)
+        for block in self.blocks[:-1]:
+            x = self._run(block, x, look, causal)
+        at = self._place(ids)  # (B, 1)
+        if causal:
+            look = (torch.arange(ids.shape[1], device=ids.device) <= at)[:, None, None, :]
+        row = x.gather(1, at[..., None].expand(-1, -1, x.shape[2]))  # of the last block, one place is used
+        return self.norm(self._run(self.blocks[-1], x, look, False, row)[:, 0])
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, L) -> (B, dim), not normalised."""
+        return self.projection(self.pooled(ids, mask))
+
+    def _place(self, ids: Tensor) -> Tensor:
+        """Where the text is read off: (B, 1)."""
+        if self.config.pool == "end":
+            return (ids == self.config.end_token).int().argmax(1, keepdim=True)
+        return torch.full_like(ids[:, :1], self.config.context_length - 1)
+
+    def _run(self, block: nn.Module, x: Tensor, look: Tensor | None, causal: bool, row: Tensor | None = None) -> Tensor:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x, look, causal, row, use_reentrant=False)  # type: ignore[return-value]
+        return block(x, look, causal, row)
