@@ -1,4 +1,4 @@
-"""Many pictures -> their embeddings, once, for every score: what is said of each, its row, and which could not be read."""
+"""Many pictures -> their embeddings, once, for every score; with each what is said of it, and which cannot be read."""
 
 from __future__ import annotations
 
