@@ -18,10 +18,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from bahumukha.errors import ModelError
 from bahumukha.images import Preprocess
 from bahumukha.models.clip import Clip, ClipConfig, ImageTowerConfig, TextTowerConfig
-from bahumukha.zoo.export import export_clip, quantize_rows, store_small
+from bahumukha.zoo.export import export_clip
 from bahumukha.zoo.folder import fingerprint
 from bahumukha.zoo.onnx import OnnxClip
 from bahumukha.zoo.pytorch import TorchClip, load_clip
+from bahumukha.zoo.storage import quantize_rows, store_small
 
 WORDS = "<pad> <start> <end> a photo of cat dog red blue the sea".split()
 PREPROCESS = Preprocess(

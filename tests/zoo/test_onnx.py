@@ -17,7 +17,8 @@ from PIL import Image
 
 from bahumukha.errors import BahumukhaError, ImageError, ModelError
 from bahumukha.protocols import ImageTextEncoder
-from bahumukha.zoo.onnx import IMAGE_BATCH, LOOK_AHEAD, OnnxClip, in_order, pad
+from bahumukha.zoo.onnx import IMAGE_BATCH, LOOK_AHEAD, OnnxClip, in_order
+from bahumukha.zoo.tokenizer import pad
 from tests.tiny_models import CONTEXT, DIM, SIZE, make_clip_folder, save_graph, text_graph
 
 

@@ -21,10 +21,10 @@ import numpy as np
 from bahumukha.errors import BahumukhaError, ModelError
 from bahumukha.runtime import thread_count
 from bahumukha.zoo.folder import IMAGE_TOWER, TEXT_TOWER, TOKENIZER, fingerprint, read_config
+from bahumukha.zoo.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     import onnxruntime
-    import tokenizers
     from PIL import Image
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class OnnxClip:
         self.threads = thread_count(threads)
         self._image_tower = _Tower(self.folder / IMAGE_TOWER, "pixels", self.dim)
         self._text_tower = _Tower(self.folder / TEXT_TOWER, "ids", self.dim)
-        self._tokenizer = _Tokenizer(self.folder / TOKENIZER, self.context_length)
+        self._tokenizer = TextTokenizer(self.folder / TOKENIZER, self.context_length)
 
     def __repr__(self) -> str:
         return f"OnnxClip({self.name!r}, dim={self.dim}, threads={self.threads})"
@@ -84,7 +84,7 @@ class OnnxClip:
         by_length = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
 
         def encode(rows: list[int], stop: threading.Event) -> np.ndarray:
-            ids, mask = pad([tokens[row] for row in rows], self._tokenizer.pad_id)
+            ids, mask = self._tokenizer.pad([tokens[row] for row in rows])
             return self._text_tower({"ids": ids, "mask": mask})
 
         batches = list(_batches(by_length, TEXT_BATCH))
@@ -173,58 +173,6 @@ def _open_session(path: Path) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class; only its own code runs here
         raise ModelError(f"{path}: ONNX Runtime cannot load it ({_first_line(error)})") from error
-
-
-class _Tokenizer:
-    """`tokenizer.json`, read on the first call. Texts -> lists of 1 to `context_length` token ids."""
-
-    def __init__(self, path: Path, context_length: int) -> None:
-        self.path, self.context_length = path, context_length
-        self.pad_id = 0
-        self._lock = threading.Lock()
-        self._tokenizer: tokenizers.Tokenizer | None = None
-
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        # Bytes of a command line that are not text arrive as lone surrogates, which tokenizers refuses.
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        encodings = self._open().encode_batch(clean)
-        return [encoding.ids or [self.pad_id] for encoding in encodings]  # an empty text still needs one token
-
-    def _open(self) -> tokenizers.Tokenizer:
-        with self._lock:
-            if self._tokenizer is None:
-                self._tokenizer = self._read()
-            return self._tokenizer
-
-    def _read(self) -> tokenizers.Tokenizer:
-        if not self.path.is_file():
-            raise ModelError(f"{self.path}: missing; texts cannot be encoded without it")
-        from tokenizers import Tokenizer
-
-        try:
-            tokenizer = Tokenizer.from_file(str(self.path))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise ModelError(f"{self.path}: not a tokenizer ({_first_line(error)})") from error
-        self.pad_id = _pad_id(tokenizer)
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(self.context_length)
-        return tokenizer
-
-
-def _pad_id(tokenizer: tokenizers.Tokenizer) -> int:
-    if tokenizer.padding:
-        return int(tokenizer.padding["pad_id"])
-    named = (tokenizer.token_to_id(token) for token in ("[PAD]", "<pad>", "<|endoftext|>"))
-    return next((token for token in named if token is not None), 0)
-
-
-def pad(tokens: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """B lists of ids -> ids, padded on the right, and mask (1 = token), both int64 (B, L)."""
-    lengths = np.array([len(ids) for ids in tokens])
-    mask = (np.arange(lengths.max())[None, :] < lengths[:, None]).astype(np.int64)
-    padded = np.full(mask.shape, pad_id, np.int64)
-    padded[mask == 1] = np.concatenate([np.asarray(ids, np.int64) for ids in tokens])
-    return padded, mask
 
 
 def in_order(work: Callable[[T, threading.Event], R], items: Iterable[T], workers: int) -> Generator[R, None, None]:

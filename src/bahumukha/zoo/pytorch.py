@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +18,7 @@ from bahumukha.errors import ModelError
 from bahumukha.models.clip import Clip, ClipConfig
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.zoo.folder import TOKENIZER, WEIGHTS, find, fingerprint, read_config
+from bahumukha.zoo.tokenizer import TextTokenizer
 
 SMALLEST_SIDE = 96
 
@@ -40,8 +40,7 @@ class TorchClip(ImageTextEncoder):
         self.templates, self.context_length = config.templates, config.context_length
         self._preprocess, self.batch, self.device = config.preprocess, batch, device
         self.model = load_clip(folder).to(device)
-        self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-        self._tokenizer.enable_truncation(self.context_length)
+        self._tokenizer = TextTokenizer(folder / TOKENIZER, self.context_length)
 
     # --- tensors in, tensors out ------------------------------------------------------------------------------
 
@@ -74,15 +73,16 @@ class TorchClip(ImageTextEncoder):
         return self.model.encode_image(pixels, normalize)
 
     def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
-        """Tokens (B, L) as `tokenizer` gives them, 0 for padding -> (B, dim)."""
-        return self.model.encode_text(tokens, (tokens != 0).long(), normalize)
+        """Tokens (B, L) as `tokenizer` gives them, padded with its `pad_id` -> (B, dim)."""
+        return self.model.encode_text(tokens, (tokens != self._tokenizer.pad_id).long(), normalize)
 
     def tokenizer(self, texts: str | Sequence[str]) -> Tensor:
-        """Sentences -> int64 (N, L), padded with 0 to the longest."""
-        clean = [t.encode("utf-8", "replace").decode() for t in ([texts] if isinstance(texts, str) else texts)]
-        rows = [e.ids for e in self._tokenizer.encode_batch(clean)]
-        padded = [torch.tensor(row, device=self.device) for row in rows]
-        return torch.nn.utils.rnn.pad_sequence(padded, batch_first=True, padding_value=0)
+        """Sentences -> int64 (N, L), padded to the longest, or to `context_length` where padding counts.
+
+        Towers that look back only (CLIP's) take open_clip's own tokens, padded with zeros to 77, as well.
+        """
+        ids, _ = self._tokenizer.pad(self._tokenizer([texts] if isinstance(texts, str) else texts))
+        return torch.from_numpy(ids).to(self.device)
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """An RGB picture -> (3, size, size), normalised."""
