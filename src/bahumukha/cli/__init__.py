@@ -30,9 +30,9 @@ app = typer.Typer(
 @cache
 def commands() -> typer.Typer:
     """`app` with every group of commands registered, in the order of the help."""
-    from bahumukha.cli import classify, demo, evaluate, models, search
+    from bahumukha.cli import classify, demo, evaluate, models, search, train
 
-    for group in (classify, search, evaluate, models, demo):
+    for group in (classify, search, evaluate, train, models, demo):
         group.register(app)
     return app
 

@@ -28,13 +28,17 @@ class _TypedHere(str):
 
 def read_config(kind: type[T], file: Path, overrides: Sequence[str] = ()) -> T:
     """The dataclass `kind` from a TOML file and `key.of.section=value` overrides. Raises UsageError."""
+    return from_table(kind, overridden(read_table(file), overrides), str(file), file.parent)
+
+
+def read_table(file: Path) -> dict[str, Any]:
+    """What a TOML file holds, unchecked. Raises UsageError."""
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror or error})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: not TOML ({error})") from error
-    return from_table(kind, overridden(table, overrides), str(file), file.parent)
 
 
 def overridden(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,272 @@
+"""Training a CLIP from a config file: pictures with captions in, a model folder out.
+
+    run = ClipRun(read_config(ClipTraining, Path("clip.toml")), Path("runs/mine"))
+    for report in run.reports(): print(report)
+    run.export()                                # runs/mine/model, for `bahu classify --model runs/mine/model`
+
+The run's folder holds what `train.loop` writes, and `run.json` (the settings, the architecture that came of them) and
+`tokenizer.json`: with these it is taken up without the model it may have begun from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from bahumukha.data.augment import Augment
+from bahumukha.data.batches import PairBatches
+from bahumukha.data.pairs import Source, open_source
+from bahumukha.errors import ModelError, UsageError
+from bahumukha.images import Preprocess
+from bahumukha.models.clip import Clip, ClipConfig
+from bahumukha.runtime import thread_count
+from bahumukha.train import processes
+from bahumukha.train.checkpoints import BEST, LAST, read_checkpoint, write_whole
+from bahumukha.train.clip_config import ClipTraining, Start
+from bahumukha.train.config import from_table, to_table
+from bahumukha.train.loop import Report, train
+from bahumukha.train.objective import ClipObjective
+from bahumukha.train.towers import Locks, rates_of, with_patch_dropout
+from bahumukha.zoo.folder import CARD, TOKENIZER
+
+if TYPE_CHECKING:
+    from bahumukha.train.retrieval import RetrievalValidation
+
+RUN, MODEL = "run.json", "model"
+TEMPLATES = ("{}", "a photo of a {}.")
+SIGMOID_SCALE = 10.0
+"""exp of the temperature that SigLIP starts from (with a bias of -10)."""
+
+
+@dataclass
+class Beginning:
+    """What a run starts from: the network's sizes and all that belongs to its weights."""
+
+    architecture: ClipConfig
+    preprocess: Preprocess
+    templates: tuple[str, ...]
+    tokenizer: Tokenizer
+    steps: int
+    """Steps that the weights had seen before this run."""
+    weights: dict[str, Tensor] | None
+
+
+class ClipRun:
+    """One training run in its folder. Raises UsageError and ModelError, one line each, before the first step."""
+
+    def __init__(self, config: ClipTraining, out: Path, *, resume: bool = False, device: torch.device | None = None):
+        """`resume`: go on with the run in `out`; without it `out` must hold none."""
+        self.config, self.out, self.resume = config, out, resume
+        self.device = device or torch.device("cpu")
+        if (out / LAST).exists() and not resume:
+            raise UsageError(f"{out}: holds a run already; go on with --resume {out}, or choose another --out")
+        self.sources: list[Source] = [open_source(source) for source in config.data]
+        self.beginning = _of_run(out) if resume else _fresh(config, self.sources)
+        self.model = self._model()
+        self.locks = Locks(self.model, config.towers)
+        self.objective = ClipObjective(
+            self.model, self.beginning.tokenizer, self.beginning.preprocess, config.loss, config.batch.micro_batches
+        )
+        self.batches = PairBatches(
+            self.sources,
+            [source.weight for source in config.data],
+            Augment(self.beginning.preprocess.size, config.transforms),
+            config.batch.size,
+            seed=config.optimisation.seed,
+            mix=config.languages,
+            threads=config.batch.threads or thread_count(),
+            ahead=config.batch.ahead,
+            rank=processes.rank(),
+            parts=processes.count(),
+        )
+        self.validation = self._validation()
+
+    def reports(self) -> Iterator[Report]:
+        """Train; see `train.loop.train`."""
+        self._write_down()
+        return train(
+            self.model,
+            self.batches,
+            self.objective,
+            self.config.optimisation,
+            self.out,
+            self.resume,
+            validate=self.validation,
+            before_step=self.locks,
+            rates=rates_of(self.model, self.config.optimisation.layer_decay),
+            later=self.locks.later,
+        )
+
+    def export(self) -> Path:
+        """Write `out/model` (and its card) after the last report; returns it. Only the first process writes."""
+        from bahumukha.zoo.export import export_clip
+
+        output, folder = self.config.output, self.out / MODEL
+        if processes.rank() != 0:
+            return folder
+        state = read_checkpoint(self.out)
+        steps, score = state["step"], None
+        if output.weights == "best":
+            best = read_checkpoint(self.out, BEST)
+            self.model.load_state_dict(best["model"])
+            steps, score = best["step"], best["score"]
+        tokenizer = Tokenizer.from_str(self.beginning.tokenizer.to_str())
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        export_clip(
+            self.model.cpu().requires_grad_(False),
+            folder,
+            name=output.name or self.out.resolve().name,
+            tokenizer=tokenizer.to_str(),
+            preprocess=self.beginning.preprocess,
+            templates=output.templates or self.beginning.templates,
+            steps=self.beginning.steps + steps,
+            image_storage=output.image_storage,
+            text_storage=output.text_storage,
+        )
+        (folder / CARD).write_text(self._card(steps, score), encoding="utf-8")
+        return folder
+
+    # --- parts ------------------------------------------------------------------------------------------------
+
+    def _model(self) -> Clip:
+        """The network with its first weights: those of `model.init`, or random ones from the seed."""
+        torch.manual_seed(self.config.optimisation.seed)
+        model = Clip(self.beginning.architecture)
+        if self.beginning.weights is not None:
+            absent = model.load_state_dict(self.beginning.weights, strict=False).missing_keys
+            assert set(absent) <= {"logit_bias"}, absent  # a CLIP that goes on as a SigLIP gets one
+        elif self.config.loss.kind == "siglip":
+            torch.nn.init.constant_(model.log_scale, math.log(SIGMOID_SCALE))
+        with_patch_dropout(model, self.config.towers.image.patch_dropout)
+        if processes.are_several():  # the same weights everywhere, other patches dropped
+            torch.manual_seed(self.config.optimisation.seed + 1 + processes.rank())
+        return model.to(self.device)
+
+    def _validation(self) -> RetrievalValidation | None:
+        options = self.config.validation
+        if options is None:
+            return None
+        from bahumukha.train.retrieval import RetrievalValidation
+
+        source = open_source(options.source)
+        return RetrievalValidation(
+            source, self.objective, self.beginning.preprocess, options.most, self.config.batch.size
+        )
+
+    def _write_down(self) -> None:
+        if processes.rank() != 0:
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        b = self.beginning
+        settings = {
+            "config": to_table(self.config),
+            "architecture": b.architecture.to_dict(),
+            "preprocess": b.preprocess.to_dict(),
+            "templates": list(b.templates),
+            "steps_before": b.steps,
+        }
+        write_whole(self.out / TOKENIZER, b.tokenizer.to_str())
+        write_whole(self.out / RUN, json.dumps(settings, indent=1, ensure_ascii=False))
+
+    def _card(self, steps: int, score: float | None) -> str:
+        c, model = self.config, self.beginning.architecture
+        begun = f"from {c.model.init}" if isinstance(c.model, Start) else "from random weights"
+        data = "\n".join(
+            f"- {len(source)} pictures of `{Path(source.name).name}`, weight {options.weight:g}"
+            for source, options in zip(self.sources, c.data, strict=True)
+        )
+        best = f"; {c.optimisation.best_score} {score:.4f}" if score is not None else ""
+        return (
+            f"---\nlicence: {c.output.licence}\n"
+            f"summary: A CLIP trained on {sum(map(len, self.sources))} captioned pictures.\n---\n"
+            f"# {c.output.name or self.out.resolve().name}\n\n"
+            f"Trained with `bahu train clip` {begun}: {steps} steps of {c.batch.size} pictures, loss {c.loss.kind}, "
+            f"{model.dim} dimensions, pictures of {model.image.size} px{best}.\n\n## Data\n\n{data}\n"
+        )
+
+
+# --- where a run begins -----------------------------------------------------------------------------------
+
+
+def _fresh(config: ClipTraining, sources: list[Source]) -> Beginning:
+    if isinstance(config.model, Start):
+        beginning = _from_model(config.model.init)
+        if config.tokenizer.path:
+            raise UsageError("tokenizer.path: a model that is gone on with keeps its tokenizer; leave this out")
+    else:
+        tokenizer = _tokenizer(config, sources)
+        size = config.model.image.size
+        text = replace(config.model.text, vocabulary=tokenizer.get_vocab_size())
+        architecture = replace(config.model, text=text)
+        preprocess = Preprocess(size, size, interpolation=config.transforms.interpolation)
+        beginning = Beginning(architecture, preprocess, TEMPLATES, tokenizer, 0, None)
+    if config.loss.kind == "siglip":
+        beginning.architecture = replace(beginning.architecture, logit_bias=True)
+    return beginning
+
+
+def _from_model(name: str) -> Beginning:
+    from bahumukha.zoo.folder import find, read_config
+    from bahumukha.zoo.pytorch import load_clip
+
+    folder = find(name)
+    about = read_config(folder)
+    model = load_clip(folder)
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    return Beginning(model.config, about.preprocess, about.templates, tokenizer, about.steps, model.state_dict())
+
+
+def _tokenizer(config: ClipTraining, sources: list[Source]) -> Tokenizer:
+    """Of the file given, or learned from every caption."""
+    from bahumukha.data.tokens import learn_tokenizer
+
+    path = config.tokenizer.path
+    if path is None:
+        captions = (source.captions(i) for source in sources for i in range(len(source)))
+        texts = (text for each in captions for texts in each.values() for text in texts)
+        return learn_tokenizer(texts, config.tokenizer.vocabulary)
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exceptions
+        raise UsageError(f"tokenizer.path: {path} is not a tokenizer.json ({error})") from error
+
+
+def _of_run(out: Path) -> Beginning:
+    """Everything but the weights, which the checkpoint holds."""
+    stored = read_run(out)
+    try:
+        return Beginning(
+            ClipConfig.from_dict(stored["architecture"]),
+            Preprocess.from_dict(stored["preprocess"]),
+            tuple(stored["templates"]),
+            Tokenizer.from_file(str(out / TOKENIZER)),
+            stored["steps_before"],
+            None,
+        )
+    except Exception as error:  # whatever a file that was edited by hand brings
+        raise ModelError(f"{out / RUN}: damaged ({error})") from error
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """`run.json` of a run's folder. Raises ModelError when there is no run."""
+    path = out / RUN
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{out}: holds no run to go on with (no {RUN})") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON ({error})") from error
+
+
+def config_of_run(out: Path) -> ClipTraining:
+    """The settings that a run was last started with. Raises ModelError and UsageError."""
+    return from_table(ClipTraining, read_run(out)["config"], str(out / RUN), out)
