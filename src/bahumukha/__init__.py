@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bahumukha.classify import classify  # at once: the module of this name would hide a lazy one after its first use
+from bahumukha.explain import explain  # likewise
 
 __version__ = "0.1.0"
 
@@ -14,7 +15,7 @@ _LAZY = {
     "PictureIndex": "bahumukha.search",
     "BahumukhaError": "bahumukha.errors",
 }
-__all__ = ["__version__", "classify", *_LAZY]
+__all__ = ["__version__", "classify", "explain", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

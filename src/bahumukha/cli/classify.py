@@ -17,6 +17,7 @@ from bahumukha.errors import BahumukhaError, UsageError
 
 if TYPE_CHECKING:
     from bahumukha.classify import Label
+    from bahumukha.protocols import ImageTextEncoder
 
 EXAMPLES = """Examples:
 
@@ -26,10 +27,16 @@ bahu classify holiday/ --labels animals.txt --top 3
 
 bahu classify *.png --label cat --label dog --template "a drawing of a {}." --json
 
-find . -name "*.jpg" -mtime -1 | bahu classify - --labels animals.txt"""
+find . -name "*.jpg" -mtime -1 | bahu classify - --labels animals.txt
+
+bahu classify photo.jpg --label "a cat" --label "a dog" --explain why.png
+
+bahu classify photo.jpg --label "a cat" --label "a dog" --explain-label "a dog" --explain why.png"""
 
 BAR = 24
 """Characters of a bar that stands for 100%."""
+MOST_EXPLAINED = 36
+"""Pictures on one page of --explain; each takes a second or two."""
 
 
 class LabelsCommand(TyperCommand):
@@ -57,18 +64,30 @@ def classify(
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Labels to show for each picture.")] = 5,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Name or folder of a CLIP model.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line: path, labels best first.")] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.png", help="Write a picture of the regions that speak for the best label."),
+    ] = None,
+    explain_label: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With --explain: this label's regions, not the best one's.")
+    ] = None,
 ) -> None:
     """Say which of your labels fits each picture best, and how probable each is.
 
-    The probabilities compare the given labels with one another; nothing is trained.
+    The probabilities compare the given labels with one another; nothing is trained. --explain hides one region after
+    another and shows which ones the label depends on (red) and which speak against it (blue): about two seconds a
+    picture.
     """
     chosen = _chosen_labels(label or [], labels)
+    _check_explain(explain, explain_label, chosen)
     for text in template or []:
         if "{}" not in text:
             raise UsageError(f"--template {text!r} has no {{}} for the label; try 'a photo of a {{}}.'")
     pictures, missing = _find(_expanded(paths))
     if not pictures:
         raise UsageError("no pictures to classify" + ("" if missing else " in the folders given"))
+    if explain is not None and len(pictures) > MOST_EXPLAINED:
+        raise UsageError(f"--explain: {len(pictures)} pictures were given; it draws {MOST_EXPLAINED} at most")
 
     from bahumukha.classify import classify_each, shortest_side
     from bahumukha.images import open_image
@@ -82,20 +101,23 @@ def classify(
         chosen,
         encoder,
         templates=template or None,
-        top=top,
+        top=top if explain is None else None,  # the label to explain may be none of the first
     )
     show = _print_result_json if json else _ResultPrinter(chosen)
-    worked = 0
+    answers: list[tuple[Path, list[Label]]] = []
     with closing(results), progress(len(pictures), "classifying") as advance:
         for path, result in results:
             advance()
             if isinstance(result, BahumukhaError):
                 error_line(result)
             else:
-                show(path, result)
-                worked += 1
-    if not worked:
+                show(path, result[:top])
+                answers.append((path, result))
+    if not answers:
         raise UsageError(f"none of the {len(pictures)} pictures could be read")
+    if explain is not None:
+        _draw_explained(explain, answers, explain_label, chosen, template or None, encoder)
+        note_line(f"explained in {explain}")
 
 
 def spread_labels(arguments: Sequence[str]) -> list[str]:
@@ -183,6 +205,40 @@ def _find(paths: Sequence[str]) -> tuple[list[Path], int]:
             error_line(error)
             missing += 1
     return list(found), missing
+
+
+def _check_explain(out: Path | None, label: str | None, labels: Sequence[str]) -> None:
+    """Before any work, that --explain and --explain-label can be done. Raises UsageError."""
+    if out is None:
+        if label is not None:
+            raise UsageError("--explain-label is about the picture of --explain; give --explain OUT.png too")
+        return
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"--explain {out}: name it .png, .jpg or .webp")
+    if label is not None and label.strip() not in labels:
+        raise UsageError(f"--explain-label {label!r} is not one of the labels: {', '.join(labels)}")
+
+
+def _draw_explained(
+    out: Path,
+    answers: Sequence[tuple[Path, Sequence[Label]]],
+    label: str | None,
+    labels: Sequence[str],
+    templates: Sequence[str] | None,
+    encoder: ImageTextEncoder,
+) -> None:
+    """Write the page of maps, of `label` or of each picture's best one."""
+    from bahumukha.explain import LARGEST, Explained, encodings, explain, explained_page
+    from bahumukha.images import open_image, save_image
+
+    pictures = [open_image(path, at_least=LARGEST) for path, _ in answers]
+    explained = []
+    with progress(sum(encodings(image.size, encoder) for image in pictures), "explaining") as advance:
+        for image, (path, ranked) in zip(pictures, answers, strict=True):
+            of = next(each for each in ranked if label is None or each.label == label.strip())
+            values = explain(image, of.label, labels, model=encoder, templates=templates, advance=advance)
+            explained.append(Explained(image, path.name, of.label, of.probability, values))
+    save_image(explained_page(explained, encoder), out)
 
 
 def _print_result_json(path: Path, labels: Sequence[Label]) -> None:
