@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
+group = typer.Typer(help="The models on this machine.", no_args_is_help=True)
+"""`cli.weights` adds the commands that need PyTorch."""
+
+
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="The models on this machine.", no_args_is_help=True)
     group.command("list", epilog="Examples:\n\nbahu models list\n\nbahu models list --json")(list_models)
     group.command("show", epilog="Examples:\n\nbahu models show starter/clip\n\nbahu models show ./my-clip")(show_model)
     app.add_typer(group, name="models")

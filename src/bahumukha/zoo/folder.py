@@ -8,8 +8,8 @@
       tokenizer.json      Hugging Face tokenizers
       card.md             data, licence, scores, limits (`bahumukha.zoo.cards`)
 
-A model is named `starter/NAME` (ships inside the package), NAME (stands under `runtime.data_home()/models`),
-or by the path of its folder.
+A model is named `starter/NAME` (ships inside the package), NAME or ARCHITECTURE/TAG (stands under
+`runtime.data_home()/models`), or by the path of its folder.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -34,6 +35,8 @@ TEXT_TOWER = "onnx/text.onnx"
 TOKENIZER = "tokenizer.json"
 CARD = "card.md"
 STARTER = "starter/"
+OPEN_CLIP_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+"""ARCHITECTURE/TAG, such as `ViT-B-32-quickgelu/openai`."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,11 @@ def find(name: str | Path) -> Path:
     if folder.is_dir():
         raise ModelError(f"{folder}: not a model folder, it has no {CONFIG}")
     listed = ", ".join(models) or "none"
+    if isinstance(name, str) and OPEN_CLIP_NAME.fullmatch(name) and not name.startswith(STARTER):
+        raise ModelError(
+            f"no model {name!r}; available: {listed}; a public one is brought in once with: bahu models import {name} "
+            "(needs pip install 'bahumukha[create]')"
+        )
     raise ModelError(f"no model {str(name)!r}; available: {listed}; or give the path of a model folder")
 
 

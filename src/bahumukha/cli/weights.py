@@ -1,0 +1,136 @@
+"""`bahu models import` and `bahu models export`: public weights in, models out; needs the extra [create]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bahumukha.cli.models import group, megabytes
+from bahumukha.cli.output import print_json
+from bahumukha.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from bahumukha.zoo.export import Precision
+    from bahumukha.zoo.exporting import Format
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
+FORMATS: tuple[Format, ...] = ("onnx", "open_clip", "transformers")
+
+IMPORT_EXAMPLES = """Examples:
+
+bahu models import ViT-B-32-quickgelu/openai
+
+bahu models import ViT-B-16/mine --weights epoch_32.pt
+
+bahu models import ./clip-vit-base-patch32 --precision int8"""
+
+EXPORT_EXAMPLES = """Examples:
+
+bahu models export starter/clip --to clip-int8 --precision int8
+
+bahu models export ViT-B-32/laion2b_s34b_b79k --to clip-hf --format transformers"""
+
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        metavar="PRECISION",
+        help="Of the ONNX graphs: float32; float16, stored so and computed in float32; int8, matrices computed so.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+
+
+def register(app: typer.Typer) -> None:
+    group.command("import", epilog=IMPORT_EXAMPLES)(import_weights)
+    group.command("export", epilog=EXPORT_EXAMPLES)(export_weights)
+
+
+def import_weights(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="ARCHITECTURE/TAG as OpenCLIP names them, or a folder of transformers' CLIPModel or SiglipModel.",
+        ),
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Checkpoint to take: .safetensors, or .pt, .bin of tensors.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="tokenizer.json or spiece.model, where the model needs one.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it (default: SOURCE).")] = None,
+    precision: PrecisionOption = "float16",
+    replace: Annotated[bool, typer.Option("--replace", help="Import again what is there under that name.")] = False,
+    json: Json = False,
+) -> None:
+    """Bring in public CLIP weights that are on this machine, for classify, index and search to take by name.
+
+    Nothing is downloaded: weights are looked for in the Hugging Face cache, or given as a file.
+    """
+    chosen = _precision(precision)
+    with _create_extra("import"):
+        from bahumukha.zoo.importing import import_model
+    folder = import_model(source, name=name, weights=weights, tokenizer=tokenizer, precision=chosen, replace=replace)
+    from bahumukha.zoo.cards import read_card
+
+    card = read_card(folder)
+    if json:
+        print_json({"name": card.name, "folder": str(folder), "bytes": card.size})
+    else:
+        print(f"{card.name}  {megabytes(card.size)}  {folder}")
+        print(f"try: bahu classify PICTURE --label cat --label dog --model {card.name}")
+
+
+def export_weights(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model, or the path of its folder.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="New folder to write.")],
+    precision: PrecisionOption = "float16",
+    format: Annotated[
+        str,
+        typer.Option(metavar="FORMAT", help="onnx: a model folder; open_clip, transformers: weights for those."),
+    ] = "onnx",
+    json: Json = False,
+) -> None:
+    """Write a model with its graphs in another precision, or as OpenCLIP or transformers load it.
+
+    Graphs are compared with the original on random pictures and some sentences, and refused when they stray:
+    cosines of at least 0.9999 for float32, 0.999 for float16, 0.99 for int8.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"--format {format!r} is not one of {', '.join(FORMATS)}")
+    chosen = _precision(precision)
+    with _create_extra("export"):
+        from bahumukha.zoo.exporting import export_model
+    done = export_model(model, to, form=format, precision=chosen)  # type: ignore[arg-type]
+    image, text = done.cosines or (None, None)
+    if json:
+        cosines = {} if image is None else {"image_cosine": round(image, 6), "text_cosine": round(text or 0.0, 6)}
+        print_json({"folder": str(done.folder), "bytes": done.bytes, **cosines})
+    else:
+        agreement = "" if image is None else f"  cosine to the original {image:.5f} (images), {text:.5f} (texts)"
+        print(f"{done.folder}  {megabytes(done.bytes)}{agreement}")
+
+
+def _precision(text: str) -> Precision:
+    for precision in PRECISIONS:
+        if text == precision:
+            return precision
+    raise UsageError(f"--precision {text!r} is not one of {', '.join(PRECISIONS)}")
+
+
+@contextmanager
+def _create_extra(command: str) -> Iterator[None]:
+    """An import that fails for want of the extra becomes one line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "bahumukha":
+            raise
+        raise ModelError(
+            f"bahu models {command} needs {error.name}, of the extra [create]: pip install 'bahumukha[create]'"
+        ) from error
