@@ -1,0 +1,216 @@
+"""What is true of a scene, in words: many phrasings in English, names, colours and places in fifteen other languages.
+
+The plain caption says all things with number, size-less, with colour and relation; tests put it beside the same
+caption with one word wrong. The free captions vary in wording and may leave out parts of the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from bahumukha.data.scene_colours import BASIC
+from bahumukha.data.scene_words import LANGUAGES, NUMBERS, TONGUES, Tongue, with_article
+from bahumukha.data.scenes import OPPOSITE, RELATIONS, Ground, Scene, SceneObject, coloured_objects
+from bahumukha.errors import UsageError
+
+WAYS = {
+    "left of": ("to the left of", "left of", "on the left of"),
+    "right of": ("to the right of", "right of", "on the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under", "underneath"),
+}
+FRAMES = ("{}",) * 6 + (
+    "a picture of {}", "a drawing of {}", "an icon of {}", "a pictogram of {}", "clip art of {}",
+    "an illustration of {}",
+)  # fmt: skip
+SMALL, LARGE = ("small", "little"), ("large", "big")
+
+Say = Callable[[SceneObject], str]
+
+
+def noun_phrase(each: SceneObject, *, colour: bool = True, size: str = "") -> str:
+    """'two small red fish', 'an orange', 'blue scissors'; `size` is the word for it, "" to leave it out."""
+    words = [size, each.colour if colour and each.colour else "", each.plural if each.count > 1 else each.name]
+    phrase = " ".join(word for word in words if word)
+    if each.count > 1:
+        return f"{NUMBERS[each.count]} {phrase}"
+    return with_article(phrase) if each.plural else phrase
+
+
+def plain_caption(scene: Scene) -> str:
+    """All things with number and colour and how they stand, in one fixed wording."""
+    return _told(scene, [noun_phrase(each) for each in scene.objects])
+
+
+def _told(scene: Scene, phrases: list[str]) -> str:
+    if scene.arrangement == "alone":
+        return phrases[0]
+    if scene.arrangement in RELATIONS:
+        return f"{phrases[0]} {WAYS[scene.arrangement][0]} {phrases[1]}"
+    start = "from left to right" if scene.arrangement == "row" else "from top to bottom"
+    return f"{start}: {_listed(phrases)}"
+
+
+def _listed(phrases: list[str]) -> str:
+    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+
+
+# --- captions with one thing wrong
+
+
+def wrong_colours(scene: Scene, which: int | None = None) -> list[str]:
+    """The plain caption with each of the seven other basic colours for one thing; [] when none has a basic colour.
+
+    which: the index of the thing, by default the first with a basic colour.
+    """
+    coloured = coloured_objects(scene)
+    if which is None and not coloured:
+        return []
+    index = coloured[0] if which is None else which
+    if index not in coloured:
+        raise UsageError(f"thing {index} of the scene has no basic colour; those that have: {coloured}")
+    own = scene.objects[index].colour
+    return [plain_caption(_with(scene, index, colour=colour)) for colour in BASIC if colour != own]
+
+
+def wrong_relation(scene: Scene) -> str | None:
+    """The plain caption with the opposite relation; None unless there are two things."""
+    if scene.arrangement not in RELATIONS:
+        return None
+    return plain_caption(replace(scene, arrangement=OPPOSITE[scene.arrangement]))
+
+
+def wrong_counts(scene: Scene, which: int = 0) -> list[str]:
+    """The plain caption with the four other numbers from 1 to 5 for one thing; [] for what is not counted."""
+    each = scene.objects[which]
+    if not each.plural:
+        return []
+    spot = each.spots[0]
+    return [
+        plain_caption(_with(scene, which, count=count, spots=(spot,) * count))
+        for count in range(1, 6)
+        if count != each.count
+    ]
+
+
+def swapped_colours(scene: Scene) -> str | None:
+    """The plain caption of two things with their colours exchanged; None unless both have different ones."""
+    if len(scene.objects) != 2:
+        return None
+    first, second = (each.colour for each in scene.objects)
+    if not first or not second or first == second:
+        return None
+    return plain_caption(_with(_with(scene, 0, colour=second), 1, colour=first))
+
+
+def _with(scene: Scene, index: int, **changes: object) -> Scene:
+    objects = list(scene.objects)
+    objects[index] = replace(objects[index], **changes)  # type: ignore[arg-type]
+    return replace(scene, objects=tuple(objects))
+
+
+# --- free captions
+
+
+def caption(scene: Scene, rng: np.random.Generator, language: str = "en") -> str | None:
+    """A random true caption; None when the language has no name for a thing of the scene.
+
+    Raises UsageError for a language that is not in `LANGUAGES`.
+    """
+    if language not in LANGUAGES:
+        raise UsageError(f"language {language!r}; choose from {', '.join(LANGUAGES)}")
+    return _english(scene, rng) if language == "en" else _foreign(scene, rng, language)
+
+
+def captions(scene: Scene, rng: np.random.Generator, language: str = "en", most: int = 4) -> list[str]:
+    """At most `most` different captions; in English the plain one is first. Empty when there is no name."""
+    found = dict.fromkeys([plain_caption(scene)] if language == "en" else [])
+    for _ in range(3 * most):
+        text = caption(scene, rng, language)
+        if text is None or len(found) >= most:
+            break
+        found[text] = None
+    return list(found)
+
+
+def _english(scene: Scene, rng: np.random.Generator) -> str:
+    def phrase(each: SceneObject) -> str:
+        words = {"small": SMALL, "large": LARGE}.get(each.size)
+        size = words[rng.integers(2)] if words and rng.random() < 0.45 else ""
+        return noun_phrase(each, colour=rng.random() < 0.85, size=size)
+
+    if len(scene.objects) > 1 and rng.random() < 0.12:  # a part of the truth
+        text = phrase(scene.objects[rng.integers(len(scene.objects))])
+    else:
+        text = _arranged(scene, [phrase(each) for each in scene.objects], rng)
+    if ": " not in text:
+        text = FRAMES[rng.integers(len(FRAMES))].format(text)
+    if rng.random() < 0.4:
+        text += grounded(scene.ground, rng)
+    elif rng.random() < 0.15:
+        text += f", {scene.objects[0].style.replace('-', ' ')} style"
+    return text
+
+
+def _arranged(scene: Scene, phrases: list[str], rng: np.random.Generator) -> str:
+    if scene.arrangement == "alone":
+        return phrases[0]
+    if scene.arrangement in RELATIONS:
+        roll = rng.random()
+        first, second, relation = phrases[0], phrases[1], scene.arrangement
+        if rng.random() < 0.5:
+            first, second, relation = second, first, OPPOSITE[relation]
+        if roll < 0.15:
+            return f"{first} and {second}"
+        if roll < 0.25:
+            return _by_sides(first, second, relation)
+        return f"{first} {WAYS[relation][rng.integers(len(WAYS[relation]))]} {second}"
+    if rng.random() < 0.5:
+        return _told(scene, phrases)
+    shuffled = [phrases[i] for i in rng.permutation(len(phrases))]
+    return _listed(shuffled)
+
+
+def _by_sides(first: str, second: str, relation: str) -> str:
+    """'a cat on the left and a dog on the right'."""
+    here = {"left of": "on the left", "right of": "on the right", "above": "at the top", "below": "at the bottom"}
+    return f"{first} {here[relation]} and {second} {here[OPPOSITE[relation]]}"
+
+
+def grounded(ground: Ground, rng: np.random.Generator) -> str:
+    """' on a yellow background', ' on yellow', ' on a blue and pink gradient'."""
+    if len(ground.names) == 2:
+        return f" on a {' and '.join(sorted(ground.names))} gradient"
+    (name,) = ground.names
+    whole = with_article(f"{name} background")
+    return (f", on {whole}", f" on {whole}", f" against {whole}", f", {name} background")[rng.integers(4)]
+
+
+def _foreign(scene: Scene, rng: np.random.Generator, language: str) -> str | None:
+    tongue = TONGUES[language]
+    if any(language not in each.names for each in scene.objects):
+        return None
+    phrases = [_foreign_phrase(each, tongue, language, rng.random() < 0.85) for each in scene.objects]
+    text = tongue.comma.join(phrases)
+    if scene.arrangement in RELATIONS:
+        if scene.arrangement in ("right of", "below"):
+            phrases.reverse()
+        template = tongue.left_right if scene.arrangement in ("left of", "right of") else tongue.above_below
+        if rng.random() < 0.2:
+            template = tongue.both
+        text = template.format(a=phrases[0], b=phrases[1])
+    if len(scene.ground.names) == 1 and rng.random() < 0.3:
+        text += tongue.ground.format(colour=tongue.grounds[scene.ground.names[0]])
+    return text
+
+
+def _foreign_phrase(each: SceneObject, tongue: Tongue, language: str, coloured: bool) -> str:
+    noun = each.names[language]
+    if each.count > 1 and tongue.counted:
+        noun = tongue.counted[each.count - 2].format(noun=noun)
+    if coloured and each.colour:
+        return tongue.coloured.format(noun=noun, colour=tongue.colours[each.colour])
+    return noun
