@@ -75,7 +75,9 @@ def write_listing(folder: Path) -> Path:
     for name, caption, png in all_shapes():
         (folder / f"{name}.png").write_bytes(png)
         spanish = f"{name.split('-')[1]} de color {name.split('-')[0]}"
-        lines.append(json.dumps({"file": f"{name}.png", "captions": {"en": [caption], "es": spanish}, "split": "train"}))
+        lines.append(
+            json.dumps({"file": f"{name}.png", "captions": {"en": [caption], "es": spanish}, "split": "train"})
+        )
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 

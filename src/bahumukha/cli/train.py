@@ -55,12 +55,16 @@ def train_clip(
 
     Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
     """
+    import torch
+
     from bahumukha.cli.output import print_json
+    from bahumukha.runtime import thread_count
     from bahumukha.train import processes
     from bahumukha.train.clip import ClipRun
 
     settings, folder = _settings(config, set_ or [], resume, init, out)
     with processes.joined() as device:
+        torch.set_num_threads(max(1, thread_count() // processes.count()))
         first = processes.rank() == 0
         run = ClipRun(settings, folder, resume=resume is not None, device=device)
         with _bar(settings.optimisation.steps if first else 0) as moved_to:

@@ -65,7 +65,8 @@ class LossConfig:
     kind: Literal["clip", "siglip"] = "clip"
     """`clip`: softmax over the batch, both ways. `siglip`: each pair by itself, with a learned bias."""
     same_match: bool = True
-    """Pictures or captions that are twice in a batch belong to each other, instead of being pushed apart."""
+    """Pictures or captions that are twice in a batch belong to each other, instead of being pushed apart. To the
+    softmax it makes hardly a difference: equal captions share its probability in any case."""
     local: bool = True
     """Of several processes, each computes its own rows only; the gradient is the same as when all compute all."""
 
