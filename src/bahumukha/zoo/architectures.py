@@ -202,8 +202,8 @@ def _timm_siglip(image: ViTConfig, name: str) -> str:
     import timm
     import torch
 
-    for trunk in timm.list_models("*siglip*"):
-        if "_gap_" in trunk:
+    for trunk in timm.list_models("vit_*siglip*"):
+        if "_gap_" in trunk or ("patch" in trunk and f"patch{image.patch}_" not in trunk):
             continue
         with torch.device("meta"):
             made = _from_timm_vit(timm.create_model(trunk, num_classes=0, img_size=image.size), image.size)
