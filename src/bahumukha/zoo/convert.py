@@ -70,7 +70,7 @@ def from_ours(state: State, keys: Sequence[Key]) -> dict[str, Tensor]:
         unit = len(tensor) // sum(key.sizes) if key.sizes else 0
         parts = tensor.split([size * unit for size in key.sizes]) if key.sizes else (tensor,)
         for name, part in zip(key.theirs, parts, strict=True):
-            theirs[name] = part.reshape((1,) * key.ones + part.shape).clone()
+            theirs[name] = part.reshape((1,) * key.ones + part.shape).clone(memory_format=torch.contiguous_format)
     return theirs
 
 
