@@ -153,7 +153,11 @@ def _unpack_whole(package: Package, archive: Path, folder: Path) -> None:
         else:
             with zipfile.ZipFile(archive) as wheel:
                 wheel.extractall(target)
-        target.rename(folder)
+        try:
+            target.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another process that fetches the same was quicker
+                raise
 
 
 def _sha256(path: Path) -> str:

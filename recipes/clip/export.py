@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from bahumukha.models.clip import Clip, ClipConfig, TextTowerConfig
+from bahumukha.models.clip import Clip
 from bahumukha.zoo.export import export_clip
-from recipes.clip.train import FINAL
+from recipes.clip.train import FINAL, clip_config
 from recipes.clip.trunk import PREPROCESS
 
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}")
@@ -35,7 +35,7 @@ def main() -> None:
 
     state = torch.load(args.run / FINAL, weights_only=True)
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
-    model = Clip(ClipConfig(args.dim, text=TextTowerConfig(vocabulary=tokenizer.get_vocab_size())))
+    model = Clip(clip_config(tokenizer, args.dim))
     model.load_state_dict(state["model"])
     if args.logit_scale:
         torch.nn.init.constant_(model.log_scale, math.log(args.logit_scale))

@@ -1,12 +1,14 @@
-"""Stage 1: the text tower learns a dictionary. No picture takes part.
+"""Stage 1: the text tower learns a dictionary and its translations. No picture takes part.
 
 From a word (or a gloss) it predicts what `recipes.clip.teacher` knows of the noun: the sentence vectors of its name
 and its definition, and its place in the taxonomy. Words that mean similar things so come to lie near each other
 before the first picture is seen; stage 2 (`recipes.clip.train`) then needs little to carry what it learns of a
-thousand classes over to words that no picture was labelled with.
+thousand classes over to words that no picture was labelled with. Words of other languages
+(`recipes.clip.translations`) aim at the same vectors as the English that they mean: translations are distilled
+toward English (Reimers and Gurevych, "Making Monolingual Sentence Embeddings Multilingual", 2020).
 
     python -m recipes.clip.pretrain --wordnet FOLDER --minilm FOLDER --teacher teacher.npz \\
-        --tokenizer tokenizer.json --minutes 40 --out runs/text
+        --translations translations.npz --tokenizer tokenizer.json --minutes 40 --out runs/text
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from bahumukha.train.loop import LoopConfig, train
 from recipes.clip.classes import class_offsets
 from recipes.clip.teacher import SentenceEncoder
 from recipes.clip.texts import by_length, encode_batch, nouns, phrase, sense_ranks
+from recipes.clip.translations import Translations
 from recipes.clip.wordnet import WordNet
 
 TARGETS = ("name", "definition", "taxonomy")
@@ -58,10 +61,20 @@ def token_start(tokenizer: Tokenizer, minilm: Path, width: int) -> Tensor:
     return torch.from_numpy(reduced / reduced.std() * 0.04)
 
 
-class Entries:
-    """What there is to learn: the words of physical things, their glosses, and other nouns for breadth."""
+SHARES = {"word": 0.42, "gloss": 0.1, "name": 0.13, "translation": 0.35}
+"""Parts of a batch."""
 
-    def __init__(self, wordnet: WordNet, ranks: dict[tuple[str, int], int], teacher: dict[str, np.ndarray]):
+
+class Entries:
+    """What there is to learn: the words of physical things, their glosses, other nouns for breadth, translations."""
+
+    def __init__(
+        self,
+        wordnet: WordNet,
+        ranks: dict[tuple[str, int], int],
+        teacher: dict[str, np.ndarray],
+        translations: Translations,
+    ):
         self.row = {int(o): i for i, o in enumerate(teacher["offsets"])}
         self.name_row = {str(n): i for i, n in enumerate(teacher["names"])}
         self.teacher = teacher
@@ -72,31 +85,37 @@ class Entries:
         self.noun_chance = np.cumsum(weights / weights.sum())
         self.gloss_chance = np.cumsum(interest / interest.sum())
         self.other = [str(n) for n in teacher["names"]]
+        self.translations = translations
+        meant = {n.word: self.row[n.offset] for n in self.nouns if ranks.get((n.word, n.offset), 9) == 0}
+        self.meaning = [meant.get(text.lower(), -1) for text in translations.english]
 
     def batches(self, tokenizer: Tokenizer, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
-        """60% words in phrases, 15% glosses, 25% any noun; a target that an entry lacks has weight 0."""
-        rng = np.random.default_rng(seed)
-        counts = (int(size * 0.6), int(size * 0.15), size - int(size * 0.6) - int(size * 0.15))
-        while True:
-            picked = [self.nouns[i] for i in np.searchsorted(self.noun_chance, rng.random(counts[0]))]
-            glosses = np.searchsorted(self.gloss_chance, rng.random(counts[1]))
-            others = [self.other[i] for i in rng.integers(len(self.other), size=counts[2])]
-            texts = [phrase(n.word, rng) if rng.random() < 0.5 else n.word for n in picked]
-            texts += [self.glosses[i] for i in glosses] + others
-            rows = np.array([self.row[n.offset] for n in picked] + list(glosses))
-            names = np.array([self.name_row[n.word] for n in picked])
-            yield self._batch(tokenizer, texts, rows, names, glosses, others)
+        """Words in phrases, glosses, any noun, translations; a target that an entry lacks has no row.
 
-    def _batch(self, tokenizer, texts, rows, names, glosses, others) -> dict[str, Tensor]:  # noqa: ANN001
-        ids, mask = encode_batch(tokenizer, texts, limit=28)
-        other_names = np.array([self.name_row[n] for n in others])
-        name = np.concatenate(
-            [self.teacher["name"][names], self.teacher["gloss"][glosses], self.teacher["name"][other_names]]
-        )
-        batch = {"ids": ids, "mask": mask, "name": name.astype(np.float32)}
-        for target in ("definition", "taxonomy"):
-            batch[target] = self.teacher[target][rows].astype(np.float32)
-        return {k: torch.from_numpy(v) for k, v in batch.items()}
+        `name` holds a vector for every text; `definition` and `taxonomy` for those whose positions are in `defined`.
+        """
+        rng = np.random.default_rng(seed)
+        counts = {kind: int(size * share) for kind, share in SHARES.items()}
+        teacher = self.teacher
+        while True:
+            words = [self.nouns[i] for i in np.searchsorted(self.noun_chance, rng.random(counts["word"]))]
+            glosses = np.searchsorted(self.gloss_chance, rng.random(counts["gloss"]))
+            others = [self.other[i] for i in rng.integers(len(self.other), size=counts["name"])]
+            said = self.translations.draw(counts["translation"], rng)
+            texts = [phrase(n.word, rng) if rng.random() < 0.4 else n.word for n in words]
+            texts += [self.glosses[i] for i in glosses] + others + [self.translations.texts[i] for i in said]
+            meant = np.array([self.meaning[self.translations.row[i]] for i in said])
+            rows = np.concatenate([[self.row[n.offset] for n in words], glosses, np.full(len(others), -1), meant])
+            ids, mask = encode_batch(tokenizer, texts, limit=28)
+            names = np.array([self.name_row[n] for n in [n.word for n in words]])
+            other_names = np.array([self.name_row[n] for n in others])
+            name = [teacher["name"][names], teacher["gloss"][glosses], teacher["name"][other_names]]
+            name.append(self.translations.name[self.translations.row[said]])
+            defined = np.flatnonzero(rows >= 0)
+            batch = {"ids": ids, "mask": mask, "name": np.concatenate(name).astype(np.float32), "defined": defined}
+            for target in ("definition", "taxonomy"):
+                batch[target] = teacher[target][rows[defined].astype(int)].astype(np.float32)
+            yield {k: torch.from_numpy(v) for k, v in batch.items()}
 
 
 def interest_of(wordnet: WordNet, offsets: list[int]) -> np.ndarray:
@@ -108,7 +127,7 @@ def interest_of(wordnet: WordNet, offsets: list[int]) -> np.ndarray:
     interest = np.ones(len(offsets))
     for i, offset in enumerate(offsets):
         if offset in classes or offset in above:
-            interest[i] = 20
+            interest[i] = 30
         elif offset in kin or offset in below:
             interest[i] = 4
     return interest
@@ -120,6 +139,7 @@ def main() -> None:
     parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun and index.noun")
     parser.add_argument("--minilm", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--translations", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--batch", type=int, default=512)
@@ -138,11 +158,16 @@ def main() -> None:
     if not args.resume:
         with torch.no_grad():
             model.text.token.weight.copy_(token_start(tokenizer, args.minilm, config.width))
-    entries = Entries(wordnet, sense_ranks(args.wordnet / "index.noun"), teacher)
+    translations = Translations.read(args.translations)
+    entries = Entries(wordnet, sense_ranks(args.wordnet / "index.noun"), teacher, translations)
+    foreign = int(args.batch * SHARES["translation"])
 
     def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         guesses = model(batch["ids"], batch["mask"])
-        losses = {t: 1 - (guesses[t][: len(batch[t])] * batch[t]).sum(-1).mean() for t in TARGETS}
+        distance = 1 - (guesses["name"] * batch["name"]).sum(-1)
+        losses = {"name": distance[:-foreign].mean(), "translation": distance[-foreign:].mean()}
+        for target in ("definition", "taxonomy"):
+            losses[target] = 1 - (guesses[target][batch["defined"]] * batch[target]).sum(-1).mean()
         return {"loss": sum(losses.values(), torch.zeros(())), **losses}
 
     loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate)

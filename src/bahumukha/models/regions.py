@@ -1,0 +1,130 @@
+"""What stands where: a small head that looks at the regions of a convolutional trunk's feature maps.
+
+A classifier's trunk averages its last map over all places, and what is averaged no longer says that the fish is left of
+the car, nor that it is the fish that is red. The head keeps a token for each place,
+
+    t_p = W [deep_p, middle_p, colour_p] + position_p
+
+from the trunk's last stage, from the stage before (which still knows colour and texture) and from the pixels
+themselves; a few learned queries ask all tokens (a Perceiver resampler, Jaegle et al. 2021, as in Flamingo, Alayrac
+et al. 2022), and their answers side by side become a correction of the pooled embedding, let through by a gate that
+closes for photographs, where the pooled feature is what the tower was trained for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bahumukha.nn.attention import Attention, mlp
+
+COLOURS = 12
+"""Numbers a place that come from the pixels: mean, deviation, least and greatest of each channel."""
+
+DROPOUT = 0.1
+"""Part of the tokens' numbers that training leaves out."""
+
+
+@dataclass(frozen=True)
+class RegionHeadConfig:
+    """Sizes of the head; `grid` is the side of the map for which positions are stored (others are interpolated)."""
+
+    width: int = 192
+    heads: int = 4
+    layers: int = 2
+    queries: int = 12
+    grid: int = 9
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"image.head.width {self.width} is not a multiple of image.head.heads {self.heads}")
+
+
+def region_tokens(pixels: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
+    """Pixels (B, 3, H, W) and maps of stride 16 (B, M, …) and 32 (B, D, h, w) -> (B, h, w, D + M + 12).
+
+    Nothing is learned here, so for a frozen trunk these are computed once and kept.
+    """
+    middle = F.avg_pool2d(middle, 2, 2, ceil_mode=True, count_include_pad=False)
+
+    def pool(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 32, 32, ceil_mode=True, count_include_pad=False)
+
+    mean = pool(pixels)
+    deviation = (pool(pixels * pixels) - mean * mean).clamp(min=1e-6).sqrt()
+    greatest = F.max_pool2d(pixels, 32, 32, ceil_mode=True)
+    least = -F.max_pool2d(-pixels, 32, 32, ceil_mode=True)
+    return torch.cat([deep, middle, mean, deviation, least, greatest], 1).permute(0, 2, 3, 1)
+
+
+class _Layer(nn.Module):
+    """The queries ask the tokens and each other, then an MLP; both residual."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.norm_tokens, self.norm_queries = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = mlp(width, 4.0, "gelu")
+
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """queries (B, Q, width), tokens (B, L, width) -> (B, Q, width)."""
+        asking = self.norm_queries(queries)
+        heard = torch.cat([self.norm_tokens(tokens), asking], 1)
+        queries = queries + self.attention(heard, queries=asking)
+        return queries + self.mlp(self.norm_mlp(queries))
+
+
+class RegionHead(nn.Module):
+    """Tokens of `region_tokens` -> a correction (B, dim) of a unit embedding, its gate in (0, 1) applied.
+
+    It starts at zero: an untrained head changes nothing. `mean` and `deviation` bring each number of a token to
+    like size; they are measured once on the training pictures (`standardise`).
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: RegionHeadConfig, channels: int, dim: int):
+        super().__init__()
+        width = config.width
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+        self.token = nn.Linear(channels, width)
+        self.position = nn.Parameter(0.02 * torch.randn(width, config.grid, config.grid))
+        self.queries = nn.Parameter(0.02 * torch.randn(config.queries, width))
+        self.layers = nn.ModuleList(_Layer(width, config.heads) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width)
+        self.gate = nn.Linear(config.queries * width, 1)
+        self.projection = nn.Linear(config.queries * width, dim)
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    @torch.no_grad()
+    def standardise(self, tokens: Tensor) -> None:
+        """Measure mean and deviation on tokens (N, h, w, channels)."""
+        flat = tokens.flatten(0, 2).float()
+        self.mean.copy_(flat.mean(0))
+        self.deviation.copy_(flat.std(0).clamp(min=1e-3))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, h, w, channels) -> (B, dim)."""
+        correction, gate = self.gated(tokens)
+        return correction * gate
+
+    def gated(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, h, w, channels) -> the correction (B, dim) before its gate, and the gate (B, 1) in (0, 1)."""
+        x = self.token((tokens - self.mean) / self.deviation)
+        position = self.position
+        if tuple(position.shape[1:]) != tuple(tokens.shape[1:3]):
+            position = F.interpolate(position[None], tokens.shape[1:3], mode="bilinear", align_corners=False)[0]
+        x = (x + position.permute(1, 2, 0)).flatten(1, 2)  # (B, h * w, width)
+        x = F.dropout(x, DROPOUT, self.training)
+        queries = self.queries.expand(len(x), -1, -1)
+        for layer in self.layers:
+            queries = layer(queries, x)
+        answers = self.norm(queries).flatten(1)
+        return self.projection(answers), torch.sigmoid(self.gate(answers))
