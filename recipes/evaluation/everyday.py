@@ -10,8 +10,8 @@ from the same emoji's keywords; a word that CLDR does not list for it is refused
 Left out because a short name is wrong in some language and its keywords hold no right one: wolf (hi: jackal), skunk
 (te: monitor lizard), otter (ar: beaver), badger (mr: badge), hamster (hi: mouse), goose (hi, bn: duck), water buffalo
 (bn: hippopotamus), beetle (sw: cockroach), llama (zh: rhea), chicken (ta: chick), rooster (ur: hen), harp (te: veena),
-shield (te: armour). Left out because emoji and class differ in sense: crane and kite (the birds), drumstick, iron,
-organ, horn, scale, ear (of corn it is; the class has its own name), locomotive (the emoji is a steam engine).
+shield (te: armour). Left out because emoji and class differ in sense, for instance kite (the class is the bird), horn,
+organ, scale, locomotive (the class is electric, the emoji a steam engine), wastebasket (the class is the bin outside).
 """
 
 from __future__ import annotations

@@ -264,7 +264,7 @@ def heat_picture(image: Image.Image, values: np.ndarray, looked_at: Box | None =
     grey = np.asarray(image.convert("L"), np.float32)[..., None]
     base = 36 + 0.86 * (0.4 * pixels + 0.6 * grey)  # less colour, and no black, so that the map's colours are seen
     strength = (0.8 * np.abs(values) ** 1.3)[..., None]
-    colours = np.where(values[..., None] > 0, np.float32(FOR), np.float32(AGAINST))
+    colours = np.where(values[..., None] > 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
     drawn = base + strength * (colours - base)
     if looked_at is not None:
         left, top, right, bottom = (round(edge) for edge in looked_at)
