@@ -102,16 +102,25 @@ def _graph(count: int) -> None:
     import faiss
 
     from bahumukha.runtime import thread_count
-    from bahumukha.search.vectors import CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH, ask_graph, new_graph
+    from bahumukha.search.vectors import (
+        CONNECTIVITY,
+        EXPANSION_ADD,
+        EXPANSION_SEARCH,
+        Graph,
+        Vectors,
+        ask_graph,
+        new_graph,
+    )
 
     vectors = clustered(count)
     questions = queries(vectors, 200)
     truth = np.argpartition(-(questions @ vectors.T), 10, axis=1)[:, :10]
 
     started = time.perf_counter()
-    graph = new_graph(DIM)
-    graph.add(np.arange(count, dtype=np.uint64), vectors, threads=thread_count(None))
-    print(f"  usearch build {time.perf_counter() - started:.0f} s, {graph.memory_usage / 2**30:.2f} GB of memory")
+    index = new_graph(DIM)
+    index.add(np.arange(count, dtype=np.uint64), vectors, threads=thread_count(None))
+    print(f"  usearch build {time.perf_counter() - started:.0f} s, {index.memory_usage / 2**30:.2f} GB of memory")
+    graph = Graph(index, Vectors(np.arange(count), vectors.astype(np.float16), "bench"))
     found, mine = _ask(lambda q: ask_graph(graph, q, 10)[0], questions)
     print(f"  usearch recall@10 {_recall(found, truth):.4f}, {mine * 1e3:.2f} ms a query")
 

@@ -116,6 +116,34 @@ def test_graph_finds_what_exact_search_finds(tmp_path: Path) -> None:
     assert found >= 0.98 * 500
 
 
+def test_graph_ranks_by_exact_cosines_what_int8_cannot_tell_apart(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    centre = unit_rows(1, 64)[0]
+    rows = centre + 0.01 * rng.standard_normal((1000, 64)).astype(np.float32)  # cosines of 0.994 to 0.998
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    vectors = Vectors(np.arange(5, 5005, 5), rows, "state")
+    build_graph(tmp_path / "index.db", vectors)
+    graph = load_graph(tmp_path / "index.db", vectors)
+    assert graph is not None
+    by_int8 = graph.index.search(centre, 10).keys
+    ids, scores = ask_graph(graph, centre, 10)
+    exact = best(vectors.scores(centre), 10)
+    missed_by_int8 = set(vectors.ids[exact]) - {int(key) for key in by_int8}
+    assert len(missed_by_int8) >= 2, "the test needs neighbours that int8 mistakes"
+    assert len(set(ids) & set(vectors.ids[exact])) > 10 - len(missed_by_int8)
+    np.testing.assert_allclose(scores, rows[ids // 5 - 1].astype(np.float32) @ centre, atol=1e-6)
+
+
+def test_graph_answers_when_fewer_are_there_than_asked_for(tmp_path: Path) -> None:
+    vectors = Vectors(np.arange(30), unit_rows(30, 16).astype(np.float16), "state")
+    build_graph(tmp_path / "index.db", vectors)
+    graph = load_graph(tmp_path / "index.db", vectors)
+    assert graph is not None
+    query = unit_rows(1, 16, seed=4)[0]
+    ids, _ = ask_graph(graph, query, 100)
+    assert ids.tolist() == best(vectors.scores(query), 100).tolist()
+
+
 def test_graph_of_another_state_or_a_damaged_one_is_not_used(tmp_path: Path) -> None:
     vectors = Vectors(np.arange(100), unit_rows(100, 16).astype(np.float16), "old")
     build_graph(tmp_path / "index.db", vectors)
