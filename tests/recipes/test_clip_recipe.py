@@ -7,11 +7,15 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from bahumukha.data.scene_captions import plain_caption
+from bahumukha.data.scenes import Ground, Scene, SceneObject
+from recipes.clip.captions import coarse_targets
 from recipes.clip.guess import guess_prototypes
 from recipes.clip.pictures import PictureSet, on_ground, squared
+from recipes.clip.shown import CaptionedPictures, ComposedScenes
 from recipes.clip.texts import by_length
 from recipes.clip.tokenizer import blank_tokenizer
-from recipes.clip.train import coarse_targets
+from recipes.clip.train import Objective, same
 from recipes.clip.trunk import mean_feature
 from recipes.clip.wordnet import Synset, WordNet
 
@@ -77,12 +81,55 @@ def test_unlabelled_nouns_lean_to_their_kin():
     assert wolf[0] > wolf[1] and van[1] > van[0]
 
 
+def picture_set(captions: list[dict[str, list[str]]]) -> PictureSet:
+    records = [{"row": i, "captions": each, "style": "noto", "split": "train"} for i, each in enumerate(captions)]
+    features = np.arange(len(records), dtype=np.float16)[:, None]
+    return PictureSet(features, np.zeros((len(records), 1, 1, 2), np.float16), records)
+
+
 def test_left_out_words_take_their_pictures_with_them():
-    captions = [["a dog"], ["two Dogs", "pets"], ["hotdog"], ["a cat"], ["the sea", "a red fox"]]
-    pictures = PictureSet(np.zeros((5, 2), np.float16), captions, np.arange(5), np.zeros(5, bool))
+    english = [["a dog"], ["two Dogs", "pets"], ["hotdog"], ["a cat"], ["the sea", "a red fox"]]
+    pictures = picture_set([{"en": each} for each in english])
     left = pictures.without({"dog", "red fox"})
-    assert left.captions == [["hotdog"], ["a cat"]] and len(left) == 2
+    assert [r["captions"]["en"] for r in left.records] == [["hotdog"], ["a cat"]] and len(left) == 2
+    assert left.maps([1])[0].tolist() == [[3.0]]  # still the features of the cat
     assert pictures.without(set()) is pictures
+
+
+def test_pictures_are_drawn_with_captions_of_their_own_in_every_language():
+    captions = [{"en": [f"thing {i}", f"object {i}"], "te": [f"te {i}"], "xx": ["no"]} for i in range(6)]
+    shown = CaptionedPictures(picture_set(captions)).draw(400, np.random.default_rng(0))
+    for row, text, key in zip(shown.rows, shown.texts, shown.keys, strict=True):
+        assert text in (f"thing {row}", f"object {row}", f"te {row}") and key == f"thing {row}"
+    foreign = sum(text.startswith("te") for text in shown.texts) / 400
+    assert 0.35 < foreign < 0.55
+
+
+def test_wrong_captions_of_scenes_are_never_true():
+    size = "medium"
+    blue = SceneObject("1", "fish", "fish", "noto", "blue", "blue", 1, size, ((0.25, 0.5, 0.3),), {})
+    red = SceneObject("2", "car", "cars", "noto", "red", "red", 1, size, ((0.75, 0.5, 0.3),), {})
+    scene = Scene((blue, red), Ground(("white",), ((255, 255, 255),), 0.0), "left of")
+    scenes = picture_set([{"en": ["a blue fish left of a red car"]}])
+    scenes.records[0]["scene"] = scene.as_record()
+    drawn = ComposedScenes(scenes)
+    assert drawn.parsed == [scene]
+    for seed in range(20):
+        wrong = drawn.wrong(0, np.random.default_rng(seed), 3)
+        assert len(wrong) == 3 and plain_caption(scene) not in wrong
+
+
+def test_the_same_captions_are_the_same():
+    assert same(["a", "b", "a"]).tolist() == [[True, False, True], [False, True, False], [True, False, True]]
+
+
+def test_a_slip_costs_more_the_nearer_it_is_taken_for_the_truth():
+    scenes = F.normalize(torch.tensor([[1.0, 0.0]]), dim=1)
+    true, near, far = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.8, 0.6]]), torch.tensor([[0.0, 1.0]])
+    of = torch.tensor([0])
+    scale = torch.tensor(10.0)
+    slips = [Objective._slip(scenes, torch.cat([true, wrong]), of, scale) for wrong in (near, far)]
+    assert slips[0] > slips[1] > 0
 
 
 def test_pictures_are_laid_in_the_middle_of_a_ground():
