@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
+from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,8 +32,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 IMAGE_BATCH = 2
-"""Pictures a run. CPU time a picture at 1, 2, 4, 8 a run: EfficientNet-Lite2 at 260 px 27, 28, 29, 32 ms; three
-blocks of ViT-B/32 38, 33, 31, 30 ms."""
+"""Pictures a run. CPU time a picture at 1, 2, 4, 8 a run: EfficientNet-Lite2 at 260 px 27, 28, 29, 32 ms."""
+TRANSFORMER_BATCH = 8
+"""The same for a Vision Transformer, whose large matrices are then read from memory less often: ViT-B/32 at 1, 2, 4,
+8, 16 a run, two workers: 109, 99, 95, 91, 92 ms."""
 TEXT_BATCH = 32
 LOOK_AHEAD = 3
 """Batches that a worker may be ahead of the consumer, so that one huge picture does not stop the others."""
@@ -53,6 +56,8 @@ class OnnxClip:
         self.preprocess = config.preprocess
         self.context_length = config.context_length
         self.threads = thread_count(threads)
+        image = config.architecture.get("image")
+        self._most_a_run = TRANSFORMER_BATCH if isinstance(image, dict) and "patch" in image else IMAGE_BATCH
         self._image_tower = _Tower(self.folder / IMAGE_TOWER, "pixels", self.dim)
         self._text_tower = _Tower(self.folder / TEXT_TOWER, "ids", self.dim)
         self._tokenizer = TextTokenizer(self.folder / TOKENIZER, self.context_length)
@@ -70,7 +75,8 @@ class OnnxClip:
 
     def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Preprocessed pixels float32 (N, 3, size, size) -> float32 (N, dim), rows of norm 1."""
-        parts = [pixels[start : start + IMAGE_BATCH] for start in range(0, len(pixels), IMAGE_BATCH)]
+        size = self._pictures_a_run(len(pixels))
+        parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
         rows = in_order(lambda part, stop: self._image_tower({"pixels": part}), parts, self.threads)
         return np.concatenate([np.empty((0, self.dim), np.float32), *rows])
 
@@ -118,9 +124,14 @@ class OnnxClip:
                 for item, each in zip(batch, loaded, strict=True)
             ]
 
-        with closing(in_order(encode, _batches(items, IMAGE_BATCH), self.threads)) as parts:
+        size = self._pictures_a_run(length_hint(items, self.threads * TRANSFORMER_BATCH))
+        with closing(in_order(encode, _batches(items, size), self.threads)) as parts:
             for part in parts:
                 yield from part
+
+    def _pictures_a_run(self, count: int) -> int:
+        """How many of `count` pictures a worker takes at a time: of few, not so many that other workers get none."""
+        return max(IMAGE_BATCH, min(self._most_a_run, -(-count // self.threads)))
 
 
 class _Tower:
