@@ -121,7 +121,9 @@ class Sources:
         if self.photos is not None:
             maps.append(self.photos.maps(rng.integers(len(self.photos), size=weights.photo).tolist()))
         if maps:
-            batch["features"], batch["tokens"] = (torch.from_numpy(np.concatenate(part)) for part in zip(*maps, strict=True))
+            features, tokens = zip(*maps, strict=True)
+            batch["features"] = torch.from_numpy(np.concatenate(features))
+            batch["tokens"] = torch.from_numpy(np.concatenate(tokens))
         return texts, batch
 
 

@@ -73,7 +73,7 @@ def test_left_and_right_can_be_told_apart():
         return tokens, labels
 
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(120):
         tokens, labels = scenes(64)
         loss = F.cross_entropy(head(tokens)[:, :2], labels)
         optimizer.zero_grad()

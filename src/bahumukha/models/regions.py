@@ -13,6 +13,7 @@ closes for photographs, where the pooled feature is what the tower was trained f
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -39,8 +40,10 @@ class RegionHeadConfig:
     grid: int = 9
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(f"image.head.width {self.width} is not a multiple of image.head.heads {self.heads}")
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(
+                f"image.head.width {self.width} is not a multiple of 4 and of image.head.heads {self.heads}"
+            )
 
 
 def region_tokens(pixels: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
@@ -58,6 +61,18 @@ def region_tokens(pixels: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
     greatest = F.max_pool2d(pixels, 32, 32, ceil_mode=True)
     least = -F.max_pool2d(-pixels, 32, 32, ceil_mode=True)
     return torch.cat([deep, middle, mean, deviation, least, greatest], 1).permute(0, 2, 3, 1)
+
+
+def waves(width: int, grid: int) -> Tensor:
+    """Sines and cosines of row and column, (width, grid, grid): where positions start from (as in MoCo v3's ViT).
+
+    Drawn at random and small, they would take hundreds of steps before left and right mean anything.
+    """
+    frequency = 2 ** torch.linspace(0, math.log2(grid), width // 4)
+    angle = math.pi * torch.linspace(-0.5, 0.5, grid)[:, None] * frequency  # (grid, width / 4)
+    wave = torch.cat([angle.sin(), angle.cos()], 1).T  # (width / 2, grid)
+    rows, columns = wave[:, :, None].expand(-1, -1, grid), wave[:, None, :].expand(-1, grid, -1)
+    return torch.cat([rows, columns])
 
 
 class _Layer(nn.Module):
@@ -94,7 +109,7 @@ class RegionHead(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("deviation", torch.ones(channels))
         self.token = nn.Linear(channels, width)
-        self.position = nn.Parameter(0.02 * torch.randn(width, config.grid, config.grid))
+        self.position = nn.Parameter(0.5 * waves(width, config.grid))
         self.queries = nn.Parameter(0.02 * torch.randn(config.queries, width))
         self.layers = nn.ModuleList(_Layer(width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
