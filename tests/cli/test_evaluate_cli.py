@@ -150,6 +150,24 @@ def test_everyday(bahu: Any, photos: Path, tiny_clip: Path) -> None:
     assert [each["name"] for each in per_thing["languages"][1]["per_thing"]] == ["fish", "cat", "bicycle"]
 
 
+def test_everyday_asks_bare_names_unless_told(bahu: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Watched(ColourEncoder):
+        templates = ("a photo of a {}.",)
+
+        def encode_texts(self, texts):
+            asked.extend(texts)
+            return super().encode_texts(texts)
+
+    monkeypatch.setattr(zoo, "load", lambda name=None, threads=None: Watched())
+    assert bahu("--photos", photos, "--everyday").code == 0
+    assert {"dog", "కుక్క"} <= set(asked)
+    asked.clear()
+    assert bahu("--photos", photos, "--everyday", "--templates", "model").code == 0
+    assert {"a photo of a dog.", "a photo of a కుక్క."} <= set(asked) and "dog" not in asked
+
+
 # --- folders
 
 

@@ -147,6 +147,8 @@ def evaluate_clip(
     common: dict[str, Any] = {"size": size, "progress": progress}
     show = _Printer(json, per_class, confusion, groups)
     if everyday:
+        if templates == "model":  # the default here is the bare name
+            around = getattr(encoder, "templates", None)
         _everyday(encoder, folder, around, language, common, show)
     elif source == "--captions":
         _captions(encoder, folder, {"language": language, "split": split, "most": captions_each} | common, show)
