@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 LONGEST_SIDE = 288  # pixels: enough for crops of a 224 px model
@@ -70,17 +72,39 @@ def merged(first: CaptionedPicture, other: CaptionedPicture) -> CaptionedPicture
 
 @dataclass
 class Listing:
-    """Collects records of one source; a picture that was there before only adds its captions to the first one."""
+    """Collects records of one source; a picture that was there before only adds its captions to the first one.
+
+    nearest: pictures whose thumbnails differ by less than this (root mean square of premultiplied RGBA, 0 to 255) are
+    the same picture too; 0 takes equal bytes alone.
+    """
 
     folder: Path
+    nearest: float = 0.0
 
     def __post_init__(self) -> None:
         self.records: dict[str, CaptionedPicture] = {}
         self.duplicates = 0
+        self._thumbnails: dict[tuple[int, ...], list[tuple[str, np.ndarray]]] = {}
+
+    def _same(self, png: bytes, digest: str) -> str:
+        """The digest of a picture that was added and looks the same, else `digest`, which is remembered."""
+        with Image.open(io.BytesIO(png)) as picture:
+            small = picture.convert("RGBa").resize((32, 32), Image.Resampling.BOX)
+        thumbnail = np.asarray(small, np.float32)
+        # Means differ by no more than the pictures do, so what looks the same lies in a neighbouring cell.
+        cell = tuple(int(value) for value in thumbnail.mean(axis=(0, 1)) // self.nearest)
+        for near in itertools.product(*((value - 1, value, value + 1) for value in cell)):
+            for other, seen in self._thumbnails.get(near, []):
+                if np.sqrt(np.square(seen - thumbnail).mean()) < self.nearest:
+                    return other
+        self._thumbnails.setdefault(cell, []).append((digest, thumbnail))
+        return digest
 
     def add(self, png: bytes, record: CaptionedPicture) -> None:
-        """Write the picture below the folder, or merge the record when the same bytes were added before."""
+        """Write the picture below the folder, or merge the record when the same picture was added before."""
         digest = hashlib.sha256(png).hexdigest()
+        if self.nearest and digest not in self.records:
+            digest = self._same(png, digest)
         if digest in self.records:
             self.records[digest] = merged(self.records[digest], record)
             self.duplicates += 1

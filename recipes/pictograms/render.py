@@ -22,6 +22,8 @@ from recipes.vocabulary import english_words
 
 TRAINING_SETS = ("noto", "fluent-emoji", "fluent-emoji-flat", "openmoji", "twemoji", "fxemoji", "flat-color-icons")
 HELD_OUT_SET = "emojione"
+SAME = 2.0
+"""Thumbnails that differ by less show one drawing, exported twice; the least of what differs on purpose is 2.7."""
 
 
 def svg_of(icons: IconSet, icon: str) -> str:
@@ -81,7 +83,7 @@ def render_set(
     icons: IconSet, rows: Sequence[tuple[str, CaptionedPicture]], out: Path, size: int, workers: int
 ) -> Listing:
     """Render a set's records into `out/PREFIX/`; returns the listing, already written."""
-    listing = Listing(out / icons.prefix)
+    listing = Listing(out / icons.prefix, nearest=SAME)
     svgs = [svg_of(icons, icon) for icon, _ in rows]
     with ProcessPoolExecutor(workers) as pool:
         pictures = pool.map(partial(rendered, size=size), svgs, chunksize=16)

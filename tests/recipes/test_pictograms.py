@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -144,6 +145,15 @@ def test_rendering_writes_pictures_and_merges_doubles(noto, annotations, tmp_pat
         assert picture.getpixel((0, 0))[3] == 0 and picture.getpixel((24, 24)) == (255, 0, 0, 255)
     with Image.open(tmp_path / "out" / "noto" / "red-heart.png") as picture:
         assert picture.size == (48, 24)
+
+
+def test_near_doubles_are_one_picture(tmp_path):
+    listing = Listing(tmp_path, nearest=2.0)
+    for name, colour in (("reunion", (200, 0, 0)), ("réunion", (201, 0, 0)), ("paris", (200, 0, 9))):
+        listing.add(png_bytes(Image.new("RGBA", (40, 40), colour)), replace(record(name), file=f"{name}.png"))
+    kept = {each.file: each.captions["en"] for each in listing.records.values()}
+    assert kept == {"reunion.png": ["reunion", "réunion"], "paris.png": ["paris"]} and listing.duplicates == 1
+    assert not (tmp_path / "réunion.png").exists()
 
 
 def test_points_as_units_render():

@@ -193,7 +193,7 @@ def parsed(paint: str) -> Rgb | None:
         hue, saturation, light = (float(number) for number, _ in parts[:3])
         red, green, blue = (round(255 * c) for c in colorsys.hls_to_rgb(hue / 360 % 1, light / 100, saturation / 100))
         return red, green, blue
-    red, green, blue = (round(float(n) * (2.55 if unit == "%" else 1)) for n, unit in parts[:3])
+    red, green, blue = (round(float(n) * 255 / (100 if unit == "%" else 255)) for n, unit in parts[:3])
     return red, green, blue
 
 
@@ -268,7 +268,9 @@ class Measured:
         if self.leading < 0.6 or self.leading < 0.85 * self.saturated:
             return None
         (name, first), (_, second), *_ = distances(self.coloured).items()
-        return name if first < 0.1 and first < 0.5 * second else None
+        # Tan, beige and the yellow of wood lie beside orange, and nobody calls an egg or a goat orange.
+        limit = 0.07 if name in ("orange", "yellow", "brown") else 0.1
+        return name if first < limit and first < 0.5 * second else None
 
 
 def is_recolourable(measured: Measured) -> bool:

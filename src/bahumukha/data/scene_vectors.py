@@ -165,6 +165,8 @@ class Library:
     concepts: dict[str, Concept]
     layers: Path | None = None
     kept: int = 40_000
+    pools: dict[tuple[str, ...], object] = field(default_factory=dict, repr=False)
+    """What drawing at random keeps, by styles."""
     _pngs: OrderedDict[str, bytes] = field(default_factory=OrderedDict, repr=False)
 
     @classmethod

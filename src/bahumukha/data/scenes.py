@@ -162,7 +162,7 @@ def draw_scene(
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r}; choose from {', '.join(SPLITS)}")
-    pool = _Pool.of(library, tuple(styles or library.styles()))
+    pool = _pool(library, tuple(styles or library.styles()))
     for _ in range(1000):
         scene = _attempt(rng, pool)
         if scene is not None and bool(scene.held_out()) == (split != "train"):
@@ -185,6 +185,15 @@ class _Pool:
         if not pool.concepts:
             raise UsageError(f"the library draws nothing in the styles {', '.join(styles)}")
         return pool
+
+
+def _pool(library: Library, styles: tuple[str, ...]) -> _Pool:
+    """The pool of a library, made once for the same styles."""
+    if styles not in library.pools:
+        library.pools[styles] = _Pool.of(library, styles)
+    pool = library.pools[styles]
+    assert isinstance(pool, _Pool)
+    return pool
 
 
 def _attempt(rng: np.random.Generator, pool: _Pool) -> Scene | None:
