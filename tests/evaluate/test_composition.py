@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from bahumukha.evaluate.composition import AT_ONCE, CompositionScore, Question, composition_scores
+from bahumukha.errors import UsageError
+from bahumukha.evaluate.composition import AT_ONCE, CompositionScore, Question, composition_scores, scene_questions
 from bahumukha.zoo.fake import ColourEncoder
 
 COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "brown")
@@ -43,3 +46,28 @@ def test_an_item_without_an_alternative_is_a_mistake() -> None:
     for wrong in ((), ("a red cube",)):
         with pytest.raises(ValueError, match="needs wrong captions"):
             composition_scores(ColourEncoder(), [Question(Image.new("RGB", (4, 4)), "a red cube", wrong, "colour")])
+
+
+def test_scenes_of_a_folder_become_questions_of_each_kind(tmp_path) -> None:
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "0.png")
+    wrong = {
+        "wrong_colours": ["a blue cube", "a green cube"],
+        "wrong_relation": None,
+        "wrong_counts": ["two red cubes"],
+    }
+    record = {"file": "0.png", "right": "a red cube", "swapped_colours": None, **wrong}
+    (tmp_path / "scenes.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    questions = list(scene_questions(tmp_path))
+    assert [(q.kind, q.right, q.wrong) for q in questions] == [
+        ("colour", "a red cube", ("a blue cube", "a green cube")),
+        ("count", "a red cube", ("two red cubes",)),
+    ]
+    assert composition_scores(ColourEncoder(), questions)[0].right == 1.0
+
+
+@pytest.mark.parametrize("listing", [None, "", "{", '{"file": "0.png", "right": "x"}'])
+def test_a_folder_without_scenes_to_judge_by_is_named(tmp_path, listing) -> None:
+    if listing is not None:
+        (tmp_path / "scenes.jsonl").write_text(listing, encoding="utf-8")
+    with pytest.raises(UsageError, match="--scenes .*scenes.jsonl"):
+        list(scene_questions(tmp_path))

@@ -32,6 +32,8 @@ Examples:
   bahu evaluate clip --captions captions.csv
 
   bahu evaluate clip --probe flowers --per-class
+
+  bahu evaluate clip --scenes scenes
 """
 
 SOURCES = {
@@ -39,6 +41,7 @@ SOURCES = {
     "--classes-from-folders": {"--template", "--templates", "--per-class", "--confusion"},
     "--captions": {"--language", "--split", "--captions-each"},
     "--probe": {"--per-class", "--confusion"},
+    "--scenes": set(),
 }
 """What is measured on -> the options that mean something there, besides those of every one."""
 WITH_EVERYDAY = {"--everyday", "--per-class", "--language", "--template", "--templates"}
@@ -71,6 +74,10 @@ def evaluate_clip(
     probe: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="A folder for each class (or train/ and test/ of such): linear probe."),
+    ] = None,
+    scenes: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Composed scenes with captions that are nearly right: colours, relations."),
     ] = None,
     classes: Annotated[
         Path | None,
@@ -112,15 +119,16 @@ def evaluate_clip(
     threads: Annotated[int | None, typer.Option(help="Worker threads (default: physical cores).")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
 ) -> None:
-    """Accuracy without training (names of ImageNet, everyday things, your own folders), retrieval, linear probe.
+    """Accuracy without training (ImageNet's names, everyday things, your own folders), retrieval, linear probe, scenes.
 
-    Give one of --photos, --classes-from-folders, --captions and --probe.
+    Give one of --photos, --classes-from-folders, --captions, --probe and --scenes.
     """
     sources = {
         "--photos": photos,
         "--classes-from-folders": classes_from_folders,
         "--captions": captions,
         "--probe": probe,
+        "--scenes": scenes,
     }
     given = {
         "--classes": classes,
@@ -154,6 +162,10 @@ def evaluate_clip(
         _captions(encoder, folder, {"language": language, "split": split, "most": captions_each} | common, show)
     elif source == "--probe":
         _probe(encoder, folder, common, show)
+    elif source == "--scenes":
+        if size is not None:
+            raise UsageError("--size has no meaning with --scenes")
+        _scenes(encoder, folder, show)
     else:
         from bahumukha.evaluate.clip import evaluate_folders, evaluate_photos
 
@@ -234,6 +246,17 @@ def _probe(encoder: ImageTextEncoder, folder: Path, common: dict[str, Any], show
         f"C = {scores.strength:.3g}, by {scores.held_out:.1%} on a held-out part of the first",
     ]
     show({name: getattr(scores, name) for name in names}, lines, scores.failed, scores.answers)
+
+
+def _scenes(encoder: ImageTextEncoder, folder: Path, show: _Printer) -> None:
+    from dataclasses import asdict
+
+    from bahumukha.evaluate.composition import composition_scores, scene_questions
+
+    scores = composition_scores(encoder, scene_questions(folder))
+    lines = [f"{'asked':<16}{'scenes':>7}{'right':>8}{'by chance':>11}"]
+    lines += [f"{each.kind:<16}{each.items:>7}{each.right:>8.1%}{each.chance:>11.1%}" for each in scores]
+    show({"scenes": [asdict(each) for each in scores]}, lines, [], None)
 
 
 class _Printer:

@@ -7,13 +7,17 @@ colours, 1 of 2 for two relations. Cf. Thrush et al., "Winoground" (2022); Yukse
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
+from bahumukha.errors import UsageError
+from bahumukha.images import open_image
 from bahumukha.protocols import ImageTextEncoder
 
 AT_ONCE = 64
@@ -64,6 +68,41 @@ class CompositionScore:
     chance: float
 
 
+KINDS = {
+    "colour": "wrong_colours",
+    "relation": "wrong_relation",
+    "count": "wrong_counts",
+    "swapped colours": "swapped_colours",
+}
+"""What is asked -> where `scenes.jsonl` has the captions that are wrong in it."""
+
+
+def scene_questions(folder: Path) -> Iterator[Question]:
+    """The questions about each composed scene of a folder with `scenes.jsonl` (`recipes/pictograms/scenes.py`).
+
+    Raises UsageError when the listing is missing or not one of scenes with wrong captions, ImageError.
+    """
+    listing = folder / "scenes.jsonl"
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines if line]
+        told = [(record["file"], record["right"], {k: record[key] for k, key in KINDS.items()}) for record in records]
+    except OSError as error:
+        raise UsageError(f"--scenes {listing}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"--scenes {listing}: no list of scenes to be judged by ({type(error).__name__}: {error}); make one with "
+            "`python -m recipes.pictograms.scenes --split validation`"
+        ) from error
+    if not told:
+        raise UsageError(f"--scenes {listing}: holds no scenes")
+    for file, right, wrong in told:
+        picture = open_image(folder / file)
+        for kind, captions in wrong.items():
+            if captions:
+                yield Question(picture, right, (captions,) if isinstance(captions, str) else tuple(captions), kind)
+
+
 def composition_scores(encoder: ImageTextEncoder, items: Iterable[Composed]) -> list[CompositionScore]:
     """Scores by kind, in the order of their first items. A wrong caption that scores as high counts as won."""
     outcomes: dict[str, list[tuple[bool, float]]] = {}
@@ -83,7 +122,9 @@ def composition_scores(encoder: ImageTextEncoder, items: Iterable[Composed]) -> 
 
 
 def _judge(encoder: ImageTextEncoder, items: Sequence[Composed], outcomes: dict[str, list[tuple[bool, float]]]) -> None:
-    images = encoder.encode_images([item.picture for item in items])
+    pictures = {id(item.picture): item.picture for item in items}  # several questions may be about one
+    rows_of = dict(zip(pictures, encoder.encode_images(list(pictures.values())), strict=True))
+    images = [rows_of[id(item.picture)] for item in items]
     captions = [[item.right, *item.wrong] for item in items]
     texts = list(dict.fromkeys(caption for each in captions for caption in each))
     rows = dict(zip(texts, encoder.encode_texts(texts), strict=True))
