@@ -72,8 +72,8 @@ class Weights:
     scene: int = 64
     wrong: int = 2
     photo: int = 32
-    align: float = 4.0
-    contrast: float = 0.25
+    align: float = 3.0
+    contrast: float = 0.6
     translate: float = 3.0
     shown: float = 0.5
     composed: float = 0.5
