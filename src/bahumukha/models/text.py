@@ -100,8 +100,8 @@ class TextTower(nn.Module):
 
     def _place(self, ids: Tensor) -> Tensor:
         """Where the text is read off: (B, 1)."""
-        if self.config.pool == "end":
-            return (ids == self.config.end_token).int().argmax(1, keepdim=True)
+        if self.config.end_token is not None and self.config.pool == "end":
+            return ids.eq(self.config.end_token).int().argmax(1, keepdim=True)
         return torch.full_like(ids[:, :1], self.config.context_length - 1)
 
     def _run(self, block: nn.Module, x: Tensor, look: Tensor | None, causal: bool, row: Tensor | None = None) -> Tensor:

@@ -196,7 +196,7 @@ def _with_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
     """`config.json` holds what differs from transformers' defaults; this holds all."""
     from transformers import CLIPConfig, SiglipConfig
 
-    kinds = {"clip": CLIPConfig, "siglip": SiglipConfig}
+    kinds: dict[str, Any] = {"clip": CLIPConfig, "siglip": SiglipConfig}
     kind = kinds.get(str(stored.get("model_type")))
     return dict(stored) if kind is None else kind.from_dict(dict(stored)).to_dict()
 

@@ -14,9 +14,10 @@ import gzip
 import html
 import re
 import string
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -135,7 +136,7 @@ def _without_punctuation() -> list[normalizers.Normalizer]:
     return [marks, normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
 
 
-_CLEANING = {
+_CLEANING: Mapping[Clean, Callable[[], list[normalizers.Normalizer]]] = {
     # OpenCLIP's `canonicalize`: an underscore stands for a space. transformers' SiglipTokenizer drops it.
     "canonicalize": lambda: [*_basic_clean(), normalizers.Replace("_", " "), *_without_punctuation()],
     "punctuation": _without_punctuation,
@@ -155,7 +156,7 @@ def _sentencepiece(path: Path) -> Tokenizer:
     """A unigram model of sentencepiece, as `tokenizers` has it."""
     from transformers.utils import sentencepiece_model_pb2_new as sentencepiece
 
-    model = sentencepiece.ModelProto()
+    model: Any = sentencepiece.ModelProto()  # type: ignore[attr-defined]  # protobuf makes it at run time
     try:
         model.ParseFromString(path.read_bytes())
     except Exception as error:  # protobuf's DecodeError
