@@ -48,9 +48,10 @@ def test_unlocking(moment: dict[str, float]) -> None:
     model = tiny_clip("clip")
     locks = image_locks(model, unlock_groups=2, **moment)
     locks(9, 0.49)
-    assert not trained(model.image)
+    assert not trained(model.image) and not model.image.training and model.text.training
     locks(10, 0.5)
     unlocked = trained(model.image)
+    assert model.image.training and model.image.blocks[1].training  # patches are dropped again, say
     assert {f"image.{name}" for name in unlocked} == set(locks.later)
     assert "blocks.1.mlp.0.weight" in unlocked and "blocks.0.mlp.0.weight" not in unlocked
     locks(3, 0.2)  # a resumed run may be earlier than what was set before

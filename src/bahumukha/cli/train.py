@@ -107,10 +107,15 @@ def _as_dict(report: Report) -> dict[str, Any]:
 
 @contextmanager
 def _bar(steps: int) -> Iterator[Any]:
-    """Yields `moved_to(step)`; a bar of no steps, as of the processes after the first, is none."""
+    """Yields `moved_to(step)`; a bar of no steps, as of the processes after the first, is none.
+
+    None either when the reports go to a file or a pipe: rich would send what is printed to the terminal instead.
+    """
+    import sys
+
     from bahumukha.cli.output import progress
 
-    if not steps:
+    if not steps or not sys.stdout.isatty():
         yield lambda step: None
         return
     at = 0

@@ -37,7 +37,7 @@ class Locks:
         return tuple(f"{tower.name}.{p}" for tower in self._towers for p in tower.later)
 
     def __call__(self, step: int, progress: float) -> None:
-        """Lock and unlock as at this step; the same however a run came to it."""
+        """Lock and unlock as at this step, the towers in training mode; the same however a run came to it."""
         for tower in self._towers:
             tower.set(step, progress)
 
@@ -63,12 +63,10 @@ class _Tower:
         trained = self.in_the_end if unlocked else self.at_first
         for name, parameter in self.tower.named_parameters():
             parameter.requires_grad_(name in trained)
-        if not trained:
-            self.tower.eval()
-            return
+        self.tower.train(bool(trained))
         for module in self.tower.modules():  # a locked norm's running statistics are locked with it
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None:
-                module.train(module.training and module.weight.requires_grad)
+                module.train(module.weight.requires_grad)
 
 
 def rates_of(model: Clip, decay: float) -> dict[str, float]:
