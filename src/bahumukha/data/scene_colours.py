@@ -269,8 +269,9 @@ class Measured:
             return None
         (name, first), (_, second), *_ = distances(self.coloured).items()
         # Tan, beige and the yellow of wood lie beside orange, and nobody calls an egg or a goat orange.
-        limit = 0.07 if name in ("orange", "yellow", "brown") else 0.1
-        return name if first < limit and first < 0.5 * second else None
+        strong = np.hypot(*self.coloured[1:]) >= 0.8 * np.hypot(*prototype(name)[1:])
+        plain = strong or name not in ("orange", "yellow")
+        return name if plain and first < 0.1 and first < 0.5 * second else None
 
 
 def is_recolourable(measured: Measured) -> bool:
