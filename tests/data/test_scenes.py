@@ -357,6 +357,16 @@ def test_pixels_show_the_scene(library: Library, seed: int) -> None:
                 assert next(iter(distances(coloured.mean(axis=0)))) == each.colour
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**32 - 1))
+def test_grounds_are_the_colours_they_are_called(library: Library, seed: int) -> None:
+    ground = draw_scene(np.random.default_rng(seed), library).ground
+    for name, paint in zip(ground.names, ground.paints, strict=True):
+        lab = oklab(np.array(paint))
+        assert next(iter(distances(lab, tuple(COLOURS)))) == name
+        assert name not in ("black", "white", "gray") or np.hypot(lab[1], lab[2]) < 0.02
+
+
 def test_grounds(library: Library) -> None:
     thing = scene_objects(library, "0", spots=((0.5, 0.5, 0.2),), size="small")
     red_to_blue = Ground(("red", "blue"), ((200, 0, 0), (0, 0, 200)), 0.0)

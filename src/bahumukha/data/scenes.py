@@ -324,7 +324,8 @@ def _ground(rng: np.random.Generator, inks: Sequence[Rgb]) -> Ground | None:
 def _varied(rng: np.random.Generator, name: str) -> Rgb:
     """A shade of a colour that nobody would call by another name: clearly nearest to its own."""
     for spread in (1.0, 0.5, 0.25):
-        shift = rng.normal(0, (0.07, 0.02, 0.02)) * spread
+        tint = 0.003 if name in ("black", "white", "gray") else 0.02  # the eye sees the least tint of a gray
+        shift = rng.normal(0, (0.07, tint, tint)) * spread
         rgb = np.clip(np.rint(srgb(prototype(name) + shift)), 0, 255)
         (first, near), (_, second), *_ = distances(oklab(rgb), tuple(COLOURS)).items()
         if first == name and near < 0.6 * second:
