@@ -133,7 +133,7 @@ class RegionHead(nn.Module):
     def gated(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(B, h, w, channels) -> the correction (B, dim) before its gate, and the gate (B, 1) in (0, 1)."""
         x = self.token((tokens - self.mean) / self.deviation)
-        position = self.position
+        position: Tensor = self.position
         if tuple(position.shape[1:]) != tuple(tokens.shape[1:3]):
             position = F.interpolate(position[None], tokens.shape[1:3], mode="bilinear", align_corners=False)[0]
         x = (x + position.permute(1, 2, 0)).flatten(1, 2)  # (B, h * w, width)
