@@ -12,6 +12,7 @@ import pytest
 from bahumukha import zoo
 from bahumukha.classify import label_embeddings
 from bahumukha.evaluate.clip import evaluate_photos
+from bahumukha.evaluate.composition import composition_scores, scene_questions
 from bahumukha.images import open_image
 from bahumukha.zoo.folder import find, fingerprint, read_config
 
@@ -83,6 +84,38 @@ def test_the_best_photograph_for_a_sentence(encoder, photos, query, wanted):
     names = list(embeddings)
     best = names[int(np.argmax(np.stack(list(embeddings.values())) @ encoder.encode_texts([query])[0]))]
     assert best.startswith(wanted)
+
+
+SHOWS_ONE_THING = {
+    "cat-ginger-tabby": ("cat", "పిల్లి", "बिल्ली", "chat", "猫", "кошка"),
+    "dog-german-shepherd": ("dog", "కుక్క", "कुत्ता", "chien", "狗", "собака"),
+    "owl": ("owl", "గుడ్లగూబ", "उल्लू", "hibou", "猫头鹰", "сова"),
+    "giant-panda": ("panda", "పాండా", "पांडा", "panda", "熊猫", "панда"),
+    "giraffe": ("giraffe", "జిరాఫీ", "जिराफ़", "girafe", "长颈鹿", "жираф"),
+    "cow": ("cow", "ఆవు", "गाय", "vache", "奶牛", "корова"),
+    "sheep": ("ewe", "గొర్రె", "भेड़", "mouton", "绵羊", "овца"),
+    "crab": ("crab", "పీత", "केकड़ा", "crabe", "蟹", "краб"),
+    "kangaroo": ("kangaroo", "కంగారు", "कंगारू", "kangourou", "袋鼠", "кенгуру"),
+    "honey-bee-on-flower": ("honeybee", "తేనెటీగ", "मधुमक्खी", "abeille", "蜜蜂", "пчела"),
+    "horses": ("horse", "గుర్రం", "घोड़ा", "cheval", "马", "лошадь"),
+    "rocket": ("rocket", "రాకెట్", "रॉकेट", "fusée", "火箭", "ракета"),
+}
+"""Names in English, Telugu, Hindi, French, Chinese and Russian."""
+
+
+@pytest.mark.parametrize("language", range(6), ids=("en", "te", "hi", "fr", "zh", "ru"))
+def test_photographs_are_named_in_every_language(encoder, photos, language):
+    embeddings, _ = photos
+    names = encoder.encode_texts([each[language] for each in SHOWS_ONE_THING.values()])
+    best = (np.stack([embeddings[name] for name in SHOWS_ONE_THING]) @ names.T).argmax(1)
+    assert (best == np.arange(len(names))).mean() >= GATES["languages"]
+
+
+def test_colours_and_relations_of_composed_scenes(encoder):
+    found = {s.kind: s for s in composition_scores(encoder, scene_questions(Path(__file__).parent / "scenes"))}
+    assert found["colour"].items >= 50 and found["relation"].items == 40
+    assert found["colour"].right >= GATES["colour"]
+    assert found["relation"].right >= GATES["relation"]
 
 
 def test_validation_photographs(encoder):

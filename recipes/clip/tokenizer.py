@@ -1,7 +1,5 @@
-"""The starter CLIP's tokenizer: byte-level BPE, lower case, multilingual from the start.
+"""The starter CLIP's tokenizer (`bahumukha.data.tokens`), multilingual from the start.
 
-Byte level: no character is ever unknown. Words are split at blanks and punctuation only: GPT-2's pattern takes
-letters for words and so cuts Telugu or Hindi at every vowel sign, which is a mark and not a letter.
 Trained on WordNet (English), the names and keywords of CLDR and the captions of TuxPaint's stamps in every language
 they have.
 
@@ -15,42 +13,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-
+from bahumukha.data.tokens import learn_tokenizer
 from recipes.clip.wordnet import WordNet
 
 VOCABULARY = 32_000
-SPECIAL = ("<pad>", "<start>", "<end>")
+CONTEXT_LENGTH = 64
 FIRST_LANGUAGES = "en te hi ta bn mr ur fr de es pt ru zh ja ar sw".split()
 REPEAT = 4
 """Times that the text of a first language is counted, so that its words become whole tokens."""
-
-
-def blank_tokenizer(context_length: int = 64) -> Tokenizer:
-    """An untrained tokenizer with the normalisation, splitting and `<start> … <end>` of the starter CLIP."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFKC(),
-            normalizers.Lowercase(),
-            normalizers.Replace(Regex(r"\s+"), " "),
-            normalizers.Strip(),
-            normalizers.Prepend(" "),
-        ]
-    )
-    words = Regex(r" ?[^\s\p{P}\p{S}]+| ?[\p{P}\p{S}]|\s+")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(words, behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<start> $A <end>", special_tokens=[("<start>", 1), ("<end>", 2)]
-    )
-    tokenizer.enable_truncation(context_length)
-    return tokenizer
 
 
 def wordnet_texts(path: Path) -> Iterator[str]:
@@ -97,14 +67,8 @@ def main() -> None:
         yield from cldr_texts(args.cldr)
         yield from stamp_texts(args.stamps)
 
-    tokenizer = blank_tokenizer()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts(), trainer)
+    tokenizer = learn_tokenizer(texts(), VOCABULARY)
+    tokenizer.enable_truncation(CONTEXT_LENGTH)
     tokenizer.save(str(args.out))
     for text in ("a photo of a golden retriever", "నల్ల పిల్లి", "ein roter Apfel", "मछली", "红苹果"):
         print(text, tokenizer.encode(text).tokens)

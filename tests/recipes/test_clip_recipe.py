@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from bahumukha.data.scene_captions import plain_caption
 from bahumukha.data.scenes import Ground, Scene, SceneObject
+from bahumukha.data.tokens import blank_tokenizer
 from recipes.clip.captions import coarse_targets
 from recipes.clip.guess import guess_prototypes
 from recipes.clip.pictures import PictureSet, on_ground, squared
 from recipes.clip.shown import CaptionedPictures, ComposedScenes
 from recipes.clip.texts import by_length
-from recipes.clip.tokenizer import blank_tokenizer
 from recipes.clip.train import Objective, same
 from recipes.clip.trunk import mean_feature
 from recipes.clip.wordnet import Synset, WordNet

@@ -16,8 +16,8 @@ PAD, START, END = "<pad>", "<start>", "<end>"
 WORDS = r" ?[^\s\p{P}\p{S}]+| ?[\p{P}\p{S}]|\s+"
 
 
-def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """A tokenizer of at most `vocabulary` tokens, at least 259: three special ones and all bytes."""
+def blank_tokenizer() -> Tokenizer:
+    """An untrained tokenizer: its normalisation and splitting."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence(
         [
@@ -35,6 +35,12 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """A tokenizer of at most `vocabulary` tokens, at least 259: three special ones and all bytes."""
+    tokenizer = blank_tokenizer()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[PAD, START, END],
