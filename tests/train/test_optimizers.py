@@ -106,3 +106,20 @@ def test_locked_parameters_are_left_out_unless_they_come_later(clip: Clip) -> No
     assert count == len(list(clip.text.parameters())) + 1
     later = optimizer_for(clip, LoopConfig(), later=["image.projection.weight"])
     assert sum(len(g["params"]) for g in later.param_groups) == count + 1
+
+
+@pytest.mark.parametrize("shape", [(24, 16), (16, 24)])
+def test_muon_in_float32_is_pytorchs(shape: tuple[int, int]) -> None:
+    from bahumukha.train.optimizers import Float32Muon
+
+    torch.manual_seed(0)
+    start, gradients = torch.randn(shape), [torch.randn(shape) for _ in range(3)]
+    found = []
+    for kind in (torch.optim.Muon, Float32Muon):
+        weight = nn.Parameter(start.clone())
+        optimizer = kind([weight], lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            optimizer.step()
+        found.append(weight.detach() - start)
+    assert float((found[0] - found[1]).norm() / found[0].norm()) < 0.02  # what bfloat16 rounds away
