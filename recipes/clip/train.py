@@ -64,12 +64,12 @@ REFRESH = 120
 class Weights:
     """How many of each kind stand in a batch, and what each loss weighs."""
 
-    classes: int = 96
-    coarse: int = 80
-    noun: int = 64
+    classes: int = 160
+    coarse: int = 96
+    noun: int = 48
     translation: int = 96
-    picture: int = 224
-    scene: int = 64
+    picture: int = 160
+    scene: int = 56
     wrong: int = 2
     photo: int = 32
     align: float = 3.0
@@ -385,7 +385,8 @@ def main() -> None:
         model.image.head.standardise(torch.cat(tokens)[:, None, None])
     if unsolved:
         solve_projection(objective)
-    loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=25)
+    warmup = 100 if unsolved else 20
+    loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, warmup_steps=warmup, log_every=25)
     rates = {name: 1.5 for name, _ in model.named_parameters() if name.startswith("image.head")}
     for report in train(model, objective.batches(seed=args.seed), objective, loop, args.out, args.resume, rates=rates):
         print(report, flush=True)
