@@ -399,7 +399,15 @@ def test_curves_of_odd_values() -> None:
     assert picture is not None and picture.size == (840, 240)  # "flat" and the rate; no panel without a number
 
 
-def test_signals_are_given_back(tmp_path: Path) -> None:
+@pytest.fixture
+def ctrl_c_heard() -> Iterator[None]:
+    """Python's own answer to Ctrl-C, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_signals_are_given_back(tmp_path: Path, ctrl_c_heard: None) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     model, batches = problem()
     reports = train(model, batches, step_of(model), LoopConfig(steps=50, log_every=5), tmp_path)
