@@ -299,20 +299,23 @@ SOLVE_WEIGHTS = (1.0, 2.0, 0.5)
 
 
 @torch.no_grad()
-def solve_projection(objective: Objective, batches: int = 30, ridge: float = 5.0) -> None:
+def solve_projection(objective: Objective, batches: int = 30, ridge: float = 5.0, keep: float = 0.0) -> None:
     """Set the text projection to the ridge regression from the tower's pooled states to the nouns' targets.
 
-    It saves the first hundred steps, since stage 1 already laid alike words near each other.
+    Before training it saves the first hundred steps, since stage 1 already laid alike words near each other. After it,
+    with `keep` above 0, all other sentences take part with this weight and aim at where they are: what gradient descent
+    left some way off is brought nearer, and captions stay at their pictures.
     """
     w, text = objective.weights, objective.model.text.eval()
-    drawn = objective.batches(seed=1, nouns_only=True)
+    drawn = objective.batches(seed=1, nouns_only=not keep)
     width, dim = text.projection.in_features, text.projection.out_features
     gram, moment = ridge * torch.eye(width), torch.zeros(width, dim)
     for _ in range(batches):
         batch = next(drawn)
-        x = by_length(text.pooled, batch["ids"], batch["mask"])
-        y = objective.targets[batch["rows"]]
-        counts = zip((w.classes, w.coarse, w.noun), SOLVE_WEIGHTS, strict=True)
+        x = by_length(text.pooled, batch["ids"], batch["mask"], groups=8)
+        others = len(x) - len(batch["rows"])
+        y = torch.cat([objective.targets[batch["rows"]], F.normalize(text.projection(x[len(x) - others :]), dim=1)])
+        counts = zip((w.classes, w.coarse, w.noun, others), (*SOLVE_WEIGHTS, keep), strict=True)
         weights = torch.cat([torch.full((n,), weight) for n, weight in counts])
         gram += x.T @ (weights[:, None] * x)
         moment += x.T @ (weights[:, None] * y)
@@ -347,6 +350,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--init", type=Path, required=True, help="run folder of stage 1, or of an earlier stage 2")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--rate", type=float, default=6e-4)
+    parser.add_argument("--refit", type=float, default=0.0, help="weight of the other sentences in a last solve")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose captions are not used")
@@ -391,6 +395,8 @@ def main() -> None:
     for report in train(model, objective.batches(seed=args.seed), objective, loop, args.out, args.resume, rates=rates):
         print(report, flush=True)
     state = torch.load(args.out / "checkpoint.pt", weights_only=True)
+    if args.refit:
+        solve_projection(objective, batches=40, keep=args.refit)
     torch.save({"model": model.state_dict(), "step": state["step"]}, args.out / FINAL)
 
 
