@@ -64,12 +64,12 @@ REFRESH = 120
 class Weights:
     """How many of each kind stand in a batch, and what each loss weighs."""
 
-    classes: int = 160
+    classes: int = 208
     coarse: int = 96
     noun: int = 48
-    translation: int = 96
-    picture: int = 160
-    scene: int = 56
+    translation: int = 192
+    picture: int = 64
+    scene: int = 16
     wrong: int = 2
     photo: int = 32
     align: float = 3.0
