@@ -6,6 +6,7 @@ python -m recipes.clip.export --run runs/clip --tokenizer tokenizer.json --out s
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer
 
 from bahumukha.models.clip import Clip
 from bahumukha.zoo.export import export_clip
+from bahumukha.zoo.folder import CONFIG, WEIGHTS, fingerprint
 from recipes.clip.train import FINAL, clip_config
 from recipes.clip.trunk import PREPROCESS
 
@@ -30,6 +32,7 @@ def main() -> None:
     parser.add_argument("--logit-scale", type=float, help="of the probabilities (default: as trained)")
     parser.add_argument("--steps", type=int, help="steps of all stages together (default: of this run)")
     parser.add_argument("--name", default="starter/clip")
+    parser.add_argument("--onnx-only", action="store_true", help="leave out the PyTorch twin, the larger half")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
@@ -48,6 +51,10 @@ def main() -> None:
         templates=TEMPLATES,
         steps=args.steps or state["step"],
     )
+    if args.onnx_only:
+        (args.out / WEIGHTS).unlink()
+        config = json.loads((args.out / CONFIG).read_text(encoding="utf-8")) | {"fingerprint": fingerprint(args.out)}
+        (args.out / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for file in sorted(args.out.rglob("*")):
         if file.is_file():
             print(f"{file.stat().st_size / 1e6:7.2f} MB  {file.relative_to(args.out)}")
