@@ -45,6 +45,7 @@ SHOWS = {
     "rocket": "a rocket",
     "sheep": "a sheep",
 }
+STARTERS = ("starter/clip", "starter/clip-multilingual")
 VALIDATION = Path(__file__).parents[2] / "shared" / "photos"
 """300 photographs that stand beside the checkout where the project is developed; never part of the project."""
 
@@ -52,6 +53,11 @@ VALIDATION = Path(__file__).parents[2] / "shared" / "photos"
 @pytest.fixture(scope="module")
 def encoder():
     return zoo.load()
+
+
+@pytest.fixture(scope="module")
+def multilingual():
+    return zoo.load("starter/clip-multilingual")
 
 
 @pytest.fixture(scope="module")
@@ -103,28 +109,30 @@ SHOWS_ONE_THING = {
 """Names in English, Telugu, Hindi, French, Chinese and Russian."""
 
 
-@pytest.mark.parametrize("language", range(6), ids=("en", "te", "hi", "fr", "zh", "ru"))
-def test_photographs_are_named_in_every_language(encoder, photos, language):
-    embeddings, _ = photos
-    names = encoder.encode_texts([each[language] for each in SHOWS_ONE_THING.values()])
-    best = (np.stack([embeddings[name] for name in SHOWS_ONE_THING]) @ names.T).argmax(1)
-    assert (best == np.arange(len(names))).mean() >= GATES["languages"]
+@pytest.mark.parametrize("language", ["en", "te", "hi", "fr", "zh", "ru"])
+def test_photographs_are_named_in_every_language(photos, multilingual, language):
+    _, images = photos
+    embeddings = multilingual.encode_images([images[name] for name in SHOWS_ONE_THING])
+    column = list(LANGUAGES).index(language)
+    names = multilingual.encode_texts([each[column] for each in SHOWS_ONE_THING.values()])
+    right = (embeddings @ names.T).argmax(1) == np.arange(len(names))
+    assert right.mean() >= LANGUAGES[language] - 0.01
 
 
-def test_colours_and_relations_of_composed_scenes(encoder):
-    found = {s.kind: s for s in composition_scores(encoder, scene_questions(Path(__file__).parent / "scenes"))}
-    assert found["colour"].items >= 50 and found["relation"].items == 40
-    assert found["colour"].right >= GATES["colour"]
-    assert found["relation"].right >= GATES["relation"]
+def test_numbers_and_colours_of_composed_scenes(multilingual):
+    found = {s.kind: s for s in composition_scores(multilingual, scene_questions(Path(__file__).parent / "scenes"))}
+    assert found["colour"].items >= 50 and found["colour"].right >= MULTILINGUAL["colour"]
+    assert found["count"].items >= 50 and found["count"].right >= MULTILINGUAL["count"]
 
 
-def test_validation_photographs(encoder):
+@pytest.mark.parametrize("name", STARTERS)
+def test_validation_photographs(name):
     if not VALIDATION.is_dir():
         pytest.skip("the validation photographs are not beside this checkout")
-    scores = evaluate_photos(encoder, VALIDATION)
+    scores, gates = evaluate_photos(zoo.load(name), VALIDATION), GATES if name == STARTERS[0] else MULTILINGUAL
     assert scores.photos == 300 and not scores.failed
-    assert scores.top1 >= GATES["top1"] and scores.top5 >= GATES["top5"] and scores.coarse is not None
-    assert scores.coarse >= GATES["coarse"], scores.coarse_words
+    assert scores.top1 >= gates["top1"] and scores.top5 >= gates["top5"] and scores.coarse is not None
+    assert scores.coarse >= gates["coarse"], scores.coarse_words
 
 
 def test_onnx_and_pytorch_agree_on_photographs(encoder, photos):
@@ -138,23 +146,28 @@ def test_onnx_and_pytorch_agree_on_photographs(encoder, photos):
     assert (twin.encode_texts(texts) * encoder.encode_texts(texts)).sum(1).min() >= 0.99
 
 
-def test_fingerprint_is_of_these_weights():
-    folder = find("starter/clip")
+@pytest.mark.parametrize("name", STARTERS)
+def test_fingerprint_is_of_these_weights(name):
+    folder = find(name)
     assert read_config(folder).fingerprint == fingerprint(folder)
 
 
-def test_sizes():
-    folder = find("starter/clip")
+@pytest.mark.parametrize("name", STARTERS)
+def test_sizes(name):
+    folder = find(name)
     assert sum(p.stat().st_size for p in (folder / "onnx").iterdir()) <= 30e6
     assert sum(p.stat().st_size for p in folder.parent.rglob("*") if p.is_file()) <= 140e6
 
 
-def test_card_states_what_it_must():
-    card = (find("starter/clip") / "card.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", STARTERS)
+def test_card_states_what_it_must(name):
+    card = (find(name) / "card.md").read_text(encoding="utf-8")
     for word in ("## Data", "licence: ", "## Recipe", "## Scores", "## Limits", " hours"):
         assert word in card
-    assert json.loads((find("starter/clip") / "config.json").read_text())["steps"] > 0
+    assert json.loads((find(name) / "config.json").read_text())["steps"] > 0
 
 
 GATES = {"demo": 0.70, "top1": 0.80, "top5": 0.95, "coarse": 0.85}
-"""A little below what the card states, so that only a real loss fails."""
+MULTILINGUAL = {"top1": 0.77, "top5": 0.94, "coarse": 0.84, "colour": 0.30, "count": 0.80}
+LANGUAGES = {"en": 0.8, "te": 0.5, "hi": 0.6, "fr": 0.8, "zh": 0.8, "ru": 0.6}
+"""A little below what the cards state and what was measured, so that only a real loss fails."""
