@@ -6,7 +6,6 @@ python -m recipes.clip.export --run runs/clip --tokenizer tokenizer.json --out s
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from tokenizers import Tokenizer
 
 from bahumukha.models.clip import Clip
 from bahumukha.zoo.export import export_clip
-from bahumukha.zoo.folder import CONFIG, WEIGHTS, fingerprint
 from recipes.clip.train import FINAL, clip_config
 from recipes.clip.trunk import PREPROCESS
 
@@ -50,11 +48,8 @@ def main() -> None:
         preprocess=PREPROCESS,
         templates=TEMPLATES,
         steps=args.steps or state["step"],
+        twin=not args.onnx_only,
     )
-    if args.onnx_only:
-        (args.out / WEIGHTS).unlink()
-        config = json.loads((args.out / CONFIG).read_text(encoding="utf-8")) | {"fingerprint": fingerprint(args.out)}
-        (args.out / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for file in sorted(args.out.rglob("*")):
         if file.is_file():
             print(f"{file.stat().st_size / 1e6:7.2f} MB  {file.relative_to(args.out)}")

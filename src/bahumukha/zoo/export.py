@@ -68,11 +68,12 @@ def export_clip(
     image_storage: Storage = "float16",
     text_storage: Storage = "int8",
     weights: Literal["float32", "float16"] = "float16",
+    twin: bool = True,
 ) -> None:
     """Write everything of a model folder but its card. `tokenizer` is the JSON text of a `tokenizers.Tokenizer`.
 
     With `weights` float16 the model itself is rounded too, so that it stays the twin of what was written.
-    Raises ModelError when a graph is too large for its file.
+    Without `twin` there is no `model.safetensors`. Raises ModelError when a graph is too large for its file.
     """
     from safetensors.torch import save_file
 
@@ -83,7 +84,8 @@ def export_clip(
     if weights == "float16":
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
         model.load_state_dict(state)
-    save_file({k: v.contiguous() for k, v in state.items()}, folder / WEIGHTS)
+    if twin:
+        save_file({k: v.contiguous() for k, v in state.items()}, folder / WEIGHTS)
     _save(store_small(image_graph(model, preprocess.size), image_storage), folder / IMAGE_TOWER)
     _save(store_small(text_graph(model), text_storage), folder / TEXT_TOWER)
     config: dict[str, Any] = {
