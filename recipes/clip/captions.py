@@ -6,18 +6,22 @@ import re
 from collections.abc import Iterable
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from bahumukha.evaluate.imagenet import class_names
 from recipes.clip.classes import class_offsets
+from recipes.clip.concepts import meanings
 from recipes.clip.texts import Noun, nouns, phrase
 from recipes.clip.wordnet import WordNet
+
+MOST_CLASSES = 500
+"""A kind of which more classes are is too wide to be asked for."""
 
 
 class Captions:
     """Draws sentences of three kinds. `left_out` holds offsets of classes whose captions must not appear.
+
+    `members` tells which classes are a kind of each noun above them, `kinds` which of those nouns are not too wide, and
+    `word` what a word means.
 
     class      a word, synonym or gloss of one of the 1,000 ImageNet classes
     coarse     a word of a hypernym ("dog", "vehicle")
@@ -40,11 +44,14 @@ class Captions:
         above = set().union(*(wordnet.ancestors(c) for c in shown)) & set(offsets) - set(shown)
         self.members = {o: np.isin(self.classes, [shown[i] for i in wordnet.classes_under(o, shown)]) for o in above}
         self.members |= {c: np.array([k == c for k in self.classes]) for c in shown}
+        self.kinds = [o for o, members in self.members.items() if members.sum() <= MOST_CLASSES]
+        known = [o for o in offsets if o not in left_out]
+        word = meanings(wordnet, ranks, known, set(self.kinds))
+        self.word = {w: o for w, o in word.items() if w not in self.hidden}
         self.class_nouns = self._with_given_names(shown, self._visible(nouns(wordnet, ranks, shown)))
-        coarse = self._visible(nouns(wordnet, ranks, sorted(above)))
-        self.coarse_nouns = [n for n in coarse if self.members[n.offset].sum() <= 500]
-        others = [o for o in offsets if o not in self.members and o not in left_out]
-        self.other_nouns = self._visible(nouns(wordnet, ranks, others))
+        coarse = self._meant(nouns(wordnet, ranks, sorted(above)))
+        self.coarse_nouns = [n for n in coarse if self.members[n.offset].sum() <= MOST_CLASSES]
+        self.other_nouns = self._meant(nouns(wordnet, ranks, [o for o in known if o not in self.members]))
         near = {k for c in self.classes for p in wordnet[c].hypernyms for k in wordnet.hyponyms.get(p, [])}
         near |= {k for c in self.classes for k in wordnet.hyponyms.get(c, [])}
         self.chance = {
@@ -61,6 +68,10 @@ class Captions:
     def _visible(self, found: Iterable[Noun]) -> list[Noun]:
         """Without the words that are left out, in whatever meaning."""
         return [n for n in found if n.word not in self.hidden]
+
+    def _meant(self, found: Iterable[Noun]) -> list[Noun]:
+        """Only those that are what their word means, so that no word has two targets."""
+        return [n for n in found if self.word.get(n.word) == n.offset]
 
     def _gloss(self, offset: int) -> str | None:
         """The gloss, unless it speaks of a class that is left out."""
@@ -92,26 +103,6 @@ class Captions:
         if chance < 0.5:
             return noun.word if rng.random() < 0.5 else f"a photo of a {noun.word}"
         return phrase(noun.word, rng)
-
-
-def coarse_targets(members: Tensor, classes: Tensor, scale: float = 20.0, noise: float = 1.0) -> Tensor:
-    """For each row of members (M, C), the unit vector (M, dim) that ranks the member classes first.
-
-    Gradient ascent on the log-probability of the members among all classes (C, dim), which are shaken by noise of this
-    norm at each step, as photographs scatter around their class.
-    """
-    weights = members.float() / members.sum(1, keepdim=True)
-    queries = F.normalize(weights @ classes, dim=1).requires_grad_(True)
-    optimizer = torch.optim.Adam([queries], lr=0.02)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(150):
-        shaken = classes + noise * torch.randn(classes.shape, generator=generator) / classes.shape[1] ** 0.5
-        logits = scale * F.normalize(queries, dim=1) @ F.normalize(shaken, dim=1).T
-        loss = -(weights * logits.log_softmax(1)).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return F.normalize(queries.detach(), dim=1)
 
 
 def _chance(weights: list[float]) -> np.ndarray:

@@ -67,6 +67,11 @@ class PictureSet:
         return self.features[rows].astype(np.float32), self.tokens[rows].astype(np.float32)
 
 
+def name_of(record: dict[str, Any]) -> str:
+    """The name by which a captioned picture goes."""
+    return record["captions"]["en"][0].lower()
+
+
 def on_ground(picture: Image.Image, rng: np.random.Generator, plain_white: bool) -> Image.Image:
     """An RGBA picture on white, or on a shaded ground of two random light or dark colours; RGB."""
     if plain_white:

@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from bahumukha.data.scene_captions import plain_caption
+from bahumukha.data.scene_captions import Statement, stated
 from bahumukha.data.scenes import Ground, Scene, SceneObject
 from bahumukha.data.tokens import blank_tokenizer
-from recipes.clip.captions import coarse_targets
+from recipes.clip.concepts import ANIMAL, Concepts, meanings
 from recipes.clip.guess import guess_prototypes
+from recipes.clip.names import Names
 from recipes.clip.pictures import PictureSet, on_ground, squared
-from recipes.clip.shown import CaptionedPictures, ComposedScenes
+from recipes.clip.statements import StatementEncoder, falsified, statement_ids
+from recipes.clip.targets import SHARE, learn_targets
 from recipes.clip.texts import by_length
-from recipes.clip.train import Objective, same
+from recipes.clip.train import distil
 from recipes.clip.trunk import mean_feature
 from recipes.clip.wordnet import Synset, WordNet
 
 
-def test_coarse_target_ranks_its_members_first():
+def test_targets_rank_pictures_for_a_word_and_words_for_a_picture():
     torch.manual_seed(0)
-    classes = F.normalize(torch.randn(60, 32), dim=1)
-    members = torch.zeros(2, 60, dtype=torch.bool)
-    members[0, :5] = True
-    members[1, [7, 21, 40]] = True
-    targets = coarse_targets(members, classes)
-    assert torch.allclose(targets.norm(dim=1), torch.ones(2), atol=1e-5)
-    for target, row in zip(targets, members, strict=True):
-        best = (classes @ target).topk(int(row.sum())).indices
-        assert row[best].all()
+    prototypes = F.normalize(torch.randn(60, 48), dim=1)  # kinds of one thing share nothing, as breeds do not
+    members = torch.cat([torch.zeros(2, 60), torch.eye(60)]).bool()
+    members[0, :12] = True
+    members[1, [17, 21, 40]] = True
+    vectors, targets = learn_targets(prototypes, members, steps=120)
+    assert torch.allclose(targets.norm(dim=1), torch.ones(62), atol=1e-5)
+    assert torch.allclose(vectors.norm(dim=1), torch.full((60,), SHARE), atol=1e-5)
+    pictures = F.normalize(prototypes + vectors, dim=1)
+    for kind in (0, 1):
+        best = (pictures @ targets[kind]).topk(int(members[kind].sum())).indices
+        assert members[kind][best].all()
+    assert (pictures @ targets[2:].T).argmax(1).tolist() == list(range(60))
+    own, other = targets[0] @ pictures[:12].T, targets[[5 + 40, 2 + 50]] @ pictures[:12].T
+    assert (own > other).all()  # "dog" beats "whale" on every breed
 
 
 def test_mean_feature_is_the_mean_of_clipped_normals():
@@ -96,40 +105,80 @@ def test_left_out_words_take_their_pictures_with_them():
     assert pictures.without(set()) is pictures
 
 
-def test_pictures_are_drawn_with_captions_of_their_own_in_every_language():
-    captions = [{"en": [f"thing {i}", f"object {i}"], "te": [f"te {i}"], "xx": ["no"]} for i in range(6)]
-    shown = CaptionedPictures(picture_set(captions)).draw(400, np.random.default_rng(0))
-    for row, text, key in zip(shown.rows, shown.texts, shown.keys, strict=True):
-        assert text in (f"thing {row}", f"object {row}", f"te {row}") and key == f"thing {row}"
-    foreign = sum(text.startswith("te") for text in shown.texts) / 400
-    assert 0.35 < foreign < 0.55
+def test_names_are_drawn_in_every_language():
+    captions = [{"en": [f"Thing {i}", f"object {i}"], "te": [f"te {i}"], "xx": ["no"]} for i in range(6)]
+    names = Names(picture_set(captions))
+    rows, texts = names.draw(400, np.random.default_rng(0))
+    for row, text in zip(rows, texts, strict=True):
+        assert text in (f"Thing {row}", f"object {row}", f"te {row}") and names.names[row] == f"thing {row}"
+    assert 0.35 < sum(text.startswith("te") for text in texts) / 400 < 0.65
 
 
-def test_wrong_captions_of_scenes_are_never_true():
-    size = "medium"
-    blue = SceneObject("1", "fish", "fish", "noto", "blue", "blue", 1, size, ((0.25, 0.5, 0.3),), {})
-    red = SceneObject("2", "car", "cars", "noto", "red", "red", 1, size, ((0.75, 0.5, 0.3),), {})
-    scene = Scene((blue, red), Ground(("white",), ((255, 255, 255),), 0.0), "left of")
-    scenes = picture_set([{"en": ["a blue fish left of a red car"]}])
-    scenes.records[0]["scene"] = scene.as_record()
-    drawn = ComposedScenes(scenes)
-    assert drawn.parsed == [scene]
-    for seed in range(20):
-        wrong = drawn.wrong(0, np.random.default_rng(seed), 3)
-        assert len(wrong) == 3 and plain_caption(scene) not in wrong
+def thing(key: str, colour: str | None, **more) -> SceneObject:
+    name = {"1": "fish", "2": "car", "3": "star"}[key]
+    plural = {"1": "fish", "2": "cars", "3": "stars"}[key]
+    given = {"style": "noto", "paint": colour, "count": 1, "size": "medium", "spots": ((0.25, 0.5, 0.3),), "names": {}}
+    return SceneObject(key, name, plural, colour=colour, **given | more)
 
 
-def test_the_same_captions_are_the_same():
-    assert same(["a", "b", "a"]).tolist() == [[True, False, True], [False, True, False], [True, False, True]]
+SCENE = Scene((thing("1", "blue"), thing("2", "red")), Ground(("white",), ((255, 255, 255),), 0.0), "left of")
 
 
-def test_a_slip_costs_more_the_nearer_it_is_taken_for_the_truth():
-    scenes = F.normalize(torch.tensor([[1.0, 0.0]]), dim=1)
-    true, near, far = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.8, 0.6]]), torch.tensor([[0.0, 1.0]])
-    of = torch.tensor([0])
-    scale = torch.tensor(10.0)
-    slips = [Objective._slip(scenes, torch.cat([true, wrong]), of, scale) for wrong in (near, far)]
-    assert slips[0] > slips[1] > 0
+@given(st.integers(0, 10_000))
+def test_false_statements_differ_from_the_true_one(seed: int):
+    rng = np.random.default_rng(seed)
+    said = stated(SCENE, rng)
+    kinds, styles = {"1": 0, "2": 1, "3": 2}, ["noto"]
+    true, *wrong = statement_ids([said, *falsified(said, rng, 6, [thing("3", None)])], kinds, styles)
+    assert wrong
+    for each in wrong:
+        changed = (each != true).nonzero()
+        assert len(changed) > 0
+        fields = set(changed[:, 1].tolist())
+        assert len(fields) == 1 or len(set(changed[:, 0].tolist())) == 1  # one thing, or one property of two
+
+
+def test_a_statement_means_the_same_from_either_side():
+    kinds = {"1": 0, "2": 1}
+    encoder = StatementEncoder(2, 1, 16).eval()
+    first, second = thing("1", "blue"), thing("2", "red")
+    said = [
+        Statement((first, second), "left of"),
+        Statement((second, first), "right of"),
+        Statement((first, second), "right of"),
+    ]
+    a, b, c = encoder.encode(said, kinds, ["noto"])
+    assert torch.allclose(a, b, atol=1e-5) and not torch.allclose(a, c, atol=1e-2)
+
+
+def test_distilling_wants_the_same_neighbours():
+    among = F.normalize(torch.randn(30, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    targets, others = among[:5], among[5:10]
+    assert distil(targets, targets, among, 20.0) < 1e-6
+    assert distil(others, targets, among, 20.0) > 1
+
+
+def test_a_rarer_meaning_is_taken_when_only_it_is_pictured():
+    synsets = {
+        1: Synset(1, ("whale", "giant"), "a very large person", (), 18),
+        2: Synset(2, ("whale",), "a cetacean", (), ANIMAL),
+        3: Synset(3, ("mouse",), "a rodent", (), ANIMAL),
+        4: Synset(4, ("mouse", "computer mouse"), "a device", (), 6),
+    }
+    ranks = {("whale", 1): 0, ("whale", 2): 1, ("mouse", 3): 0, ("mouse", 4): 1, ("giant", 1): 0}
+    found = meanings(WordNet(synsets), ranks, list(synsets), shown={2, 4})
+    assert found == {"whale": 2, "giant": 1, "mouse": 3, "computer mouse": 4}
+
+
+def test_names_start_where_they_are_known_or_like_what_is_known():
+    def encode(texts):
+        return np.stack([np.eye(4)[{"dog": 0, "dog face": 0, "car": 1, "taxi": 1, "sea": 2}[t]] for t in texts])
+
+    known = {"dog": np.array([1.0, 0.0]), "car": np.array([0.0, 1.0])}
+    concepts = Concepts.place(["dog", "dog face", "taxi", "sea"], known, {"sea": np.array([0.6, 0.8])}, encode)
+    assert concepts.names == ["dog", "dog face", "sea", "taxi"] and concepts.fixed.tolist() == [True, *[False] * 3]
+    assert np.allclose(concepts.start[0], [1, 0]) and np.allclose(concepts.start[2], [0.6, 0.8])
+    assert concepts.start[1, 0] > 0.9 and concepts.start[3, 1] > 0.9
 
 
 def test_pictures_are_laid_in_the_middle_of_a_ground():

@@ -6,8 +6,7 @@ caption with one word wrong. The free captions vary in wording and may leave out
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,12 +27,10 @@ FRAMES = ("{}",) * 6 + (
 )  # fmt: skip
 SMALL, LARGE = ("small", "little"), ("large", "big")
 
-Say = Callable[[SceneObject], str]
 
-
-def noun_phrase(each: SceneObject, *, colour: bool = True, size: str = "") -> str:
+def noun_phrase(each: SceneObject, *, size: str = "") -> str:
     """'two small red fish', 'an orange', 'blue scissors'; `size` is the word for it, "" to leave it out."""
-    words = [size, each.colour if colour and each.colour else "", each.plural if each.count > 1 else each.name]
+    words = [size, each.colour or "", each.plural if each.count > 1 else each.name]
     phrase = " ".join(word for word in words if word)
     if each.count > 1:
         return f"{NUMBERS[each.count]} {phrase}"
@@ -42,15 +39,15 @@ def noun_phrase(each: SceneObject, *, colour: bool = True, size: str = "") -> st
 
 def plain_caption(scene: Scene) -> str:
     """All things with number and colour and how they stand, in one fixed wording."""
-    return _told(scene, [noun_phrase(each) for each in scene.objects])
+    return _told(scene.arrangement, [noun_phrase(each) for each in scene.objects])
 
 
-def _told(scene: Scene, phrases: list[str]) -> str:
-    if scene.arrangement == "alone":
+def _told(arrangement: str, phrases: list[str]) -> str:
+    if arrangement == "alone":
         return phrases[0]
-    if scene.arrangement in RELATIONS:
-        return f"{phrases[0]} {WAYS[scene.arrangement][0]} {phrases[1]}"
-    start = "from left to right" if scene.arrangement == "row" else "from top to bottom"
+    if arrangement in RELATIONS:
+        return f"{phrases[0]} {WAYS[arrangement][0]} {phrases[1]}"
+    start = "from left to right" if arrangement == "row" else "from top to bottom"
     return f"{start}: {_listed(phrases)}"
 
 
@@ -115,14 +112,61 @@ def _with(scene: Scene, index: int, **changes: object) -> Scene:
 # --- free captions
 
 
-def caption(scene: Scene, rng: np.random.Generator, language: str = "en") -> str | None:
-    """A random true caption; None when the language has no name for a thing of the scene.
+@dataclass(frozen=True)
+class Statement:
+    """What a caption says of a scene, which may be less than the whole truth.
+
+    objects: those spoken of; colour None and size "medium" where it is not told. arrangement: "" where it is not told.
+    ground, style: None where it is not told.
+    """
+
+    objects: tuple[SceneObject, ...]
+    arrangement: str
+    ground: Ground | None = None
+    style: str | None = None
+
+
+def plainly(scene: Scene) -> Statement:
+    """What `plain_caption` says: all things with number and colour, how they stand, and nothing else."""
+    return Statement(tuple(replace(each, size="medium") for each in scene.objects), scene.arrangement)
+
+
+def stated(scene: Scene, rng: np.random.Generator, language: str = "en") -> Statement:
+    """A random statement that the scene makes true; sizes, styles, rows and gradients are only told in English."""
+    english = language == "en"
+    objects = tuple(_told_of(each, rng, sizes=english) for each in scene.objects)
+    arrangement, ground, style = scene.arrangement, None, None
+    if english and len(objects) > 1 and rng.random() < 0.12:  # a part of the truth
+        objects, arrangement = (objects[rng.integers(len(objects))],), "alone"
+    if arrangement in RELATIONS:
+        arrangement = "" if rng.random() < (0.15 if english else 0.2) else arrangement
+    elif len(objects) > 1 and (not english or rng.random() < 0.5):
+        arrangement = ""
+    if rng.random() < (0.4 if english else 0.3) and (english or len(scene.ground.names) == 1):
+        ground = scene.ground
+    elif english and rng.random() < 0.15:
+        style = scene.objects[0].style
+    return Statement(objects, arrangement, ground, style)
+
+
+def _told_of(each: SceneObject, rng: np.random.Generator, sizes: bool) -> SceneObject:
+    size = each.size if sizes and rng.random() < 0.45 else "medium"
+    return replace(each, size=size, colour=each.colour if rng.random() < 0.85 else None)
+
+
+def say(statement: Statement, rng: np.random.Generator, language: str = "en") -> str | None:
+    """A statement in words, of many possible ones; None when the language has no name for one of its things.
 
     Raises UsageError for a language that is not in `LANGUAGES`.
     """
     if language not in LANGUAGES:
         raise UsageError(f"language {language!r}; choose from {', '.join(LANGUAGES)}")
-    return _english(scene, rng) if language == "en" else _foreign(scene, rng, language)
+    return _english(statement, rng) if language == "en" else _foreign(statement, language)
+
+
+def caption(scene: Scene, rng: np.random.Generator, language: str = "en") -> str | None:
+    """A random true caption; see `stated` and `say`."""
+    return say(stated(scene, rng, language), rng, language)
 
 
 def captions(scene: Scene, rng: np.random.Generator, language: str = "en", most: int = 4) -> list[str]:
@@ -136,42 +180,32 @@ def captions(scene: Scene, rng: np.random.Generator, language: str = "en", most:
     return list(found)
 
 
-def _english(scene: Scene, rng: np.random.Generator) -> str:
-    def phrase(each: SceneObject) -> str:
+def _english(statement: Statement, rng: np.random.Generator) -> str:
+    phrases = []
+    for each in statement.objects:
         words = {"small": SMALL, "large": LARGE}.get(each.size)
-        size = words[rng.integers(2)] if words and rng.random() < 0.45 else ""
-        return noun_phrase(each, colour=rng.random() < 0.85, size=size)
-
-    if len(scene.objects) > 1 and rng.random() < 0.12:  # a part of the truth
-        text = phrase(scene.objects[rng.integers(len(scene.objects))])
-    else:
-        text = _arranged(scene, [phrase(each) for each in scene.objects], rng)
+        phrases.append(noun_phrase(each, size=words[rng.integers(2)] if words else ""))
+    text = _arranged(statement.arrangement, phrases, rng)
     if ": " not in text:
         text = FRAMES[rng.integers(len(FRAMES))].format(text)
-    if rng.random() < 0.4:
-        text += grounded(scene.ground, rng)
-    elif rng.random() < 0.15:
-        text += f", {scene.objects[0].style.replace('-', ' ')} style"
+    if statement.ground is not None:
+        text += grounded(statement.ground, rng)
+    elif statement.style is not None:
+        text += f", {statement.style.replace('-', ' ')} style"
     return text
 
 
-def _arranged(scene: Scene, phrases: list[str], rng: np.random.Generator) -> str:
-    if scene.arrangement == "alone":
-        return phrases[0]
-    if scene.arrangement in RELATIONS:
-        roll = rng.random()
-        first, second, relation = phrases[0], phrases[1], scene.arrangement
+def _arranged(arrangement: str, phrases: list[str], rng: np.random.Generator) -> str:
+    if arrangement in RELATIONS:
+        first, second, relation = phrases[0], phrases[1], arrangement
         if rng.random() < 0.5:
             first, second, relation = second, first, OPPOSITE[relation]
-        if roll < 0.15:
-            return f"{first} and {second}"
-        if roll < 0.25:
+        if rng.random() < 0.12:
             return _by_sides(first, second, relation)
         return f"{first} {WAYS[relation][rng.integers(len(WAYS[relation]))]} {second}"
-    if rng.random() < 0.5:
-        return _told(scene, phrases)
-    shuffled = [phrases[i] for i in rng.permutation(len(phrases))]
-    return _listed(shuffled)
+    if arrangement:
+        return _told(arrangement, phrases)
+    return _listed([phrases[i] for i in rng.permutation(len(phrases))])
 
 
 def _by_sides(first: str, second: str, relation: str) -> str:
@@ -189,28 +223,29 @@ def grounded(ground: Ground, rng: np.random.Generator) -> str:
     return (f", on {whole}", f" on {whole}", f" against {whole}", f", {name} background")[rng.integers(4)]
 
 
-def _foreign(scene: Scene, rng: np.random.Generator, language: str) -> str | None:
+def _foreign(statement: Statement, language: str) -> str | None:
     tongue = TONGUES[language]
-    if any(language not in each.names for each in scene.objects):
+    if any(language not in each.names for each in statement.objects):
         return None
-    phrases = [_foreign_phrase(each, tongue, language, rng.random() < 0.85) for each in scene.objects]
+    phrases = [_foreign_phrase(each, tongue, language) for each in statement.objects]
     text = tongue.comma.join(phrases)
-    if scene.arrangement in RELATIONS:
-        if scene.arrangement in ("right of", "below"):
+    if len(phrases) == 2:
+        if statement.arrangement in ("right of", "below"):
             phrases.reverse()
-        template = tongue.left_right if scene.arrangement in ("left of", "right of") else tongue.above_below
-        if rng.random() < 0.2:
-            template = tongue.both
+        template = tongue.both
+        if statement.arrangement:
+            sideways = statement.arrangement in ("left of", "right of")
+            template = tongue.left_right if sideways else tongue.above_below
         text = template.format(a=phrases[0], b=phrases[1])
-    if len(scene.ground.names) == 1 and rng.random() < 0.3:
-        text += tongue.ground.format(colour=tongue.grounds[scene.ground.names[0]])
+    if statement.ground is not None:
+        text += tongue.ground.format(colour=tongue.grounds[statement.ground.names[0]])
     return text
 
 
-def _foreign_phrase(each: SceneObject, tongue: Tongue, language: str, coloured: bool) -> str:
+def _foreign_phrase(each: SceneObject, tongue: Tongue, language: str) -> str:
     noun = each.names[language]
     if each.count > 1 and tongue.counted:
         noun = tongue.counted[each.count - 2].format(noun=noun)
-    if coloured and each.colour:
+    if each.colour:
         return tongue.coloured.format(noun=noun, colour=tongue.colours[each.colour])
     return noun

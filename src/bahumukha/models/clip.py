@@ -35,10 +35,14 @@ class ImageTowerConfig:
     size: int = 260
     head: RegionHeadConfig | None = None
     """Looks at the places of the trunk's maps as well; None pools them and nothing more."""
+    classes: int = 0
+    """Classes that the pooled feature is asked for first (`ClassMixture`); 0 for none."""
 
     def __post_init__(self) -> None:
         if self.size < 32:
             raise ValueError(f"image.size is {self.size}; at least 32 is needed")
+        if self.classes < 0:
+            raise ValueError(f"image.classes is {self.classes}; give the number of classes, or 0 for none")
         if isinstance(self.head, Mapping):
             object.__setattr__(self, "head", RegionHeadConfig(**self.head))
 
@@ -69,12 +73,32 @@ class ClipConfig:
         )
 
 
+class ClassMixture(nn.Module):
+    """Which classes a picture may show, and the mean of their vectors (ConSE, Norouzi et al. 2014).
+
+        p = softmax(W x + b),  sum_c p_c v_c
+
+    A linear map of a classifier's features keeps what sets a class apart from its neighbours, and a hundred breeds
+    then have little in common: no one direction says "dog". The vectors v_c say it.
+    """
+
+    def __init__(self, dim: int, classes: int):
+        super().__init__()
+        self.logits = nn.Linear(dim, classes)
+        self.vectors = nn.Linear(classes, dim, bias=False)
+
+    def forward(self, projected: Tensor) -> Tensor:
+        """(B, dim) -> (B, dim)."""
+        return self.vectors(self.logits(projected).softmax(-1))
+
+
 class ImageTower(nn.Module):
     """Pictures -> features of the trunk -> a point of the shared space.
 
     `mean` is the trunk's average feature: taken off before the projection, so that two unrelated pictures
-    are near orthogonal and a cosine tells more than that both are pictures. With a head (`models.regions`), the
-    pooled embedding is brought to norm 1 and corrected by what the head sees.
+    are near orthogonal and a cosine tells more than that both are pictures. With `classes`, a mixture of their vectors
+    is added (`ClassMixture`). With a head (`models.regions`), the pooled embedding is brought to norm 1 and corrected
+    by what the head sees.
     """
 
     mean: Tensor
@@ -87,6 +111,7 @@ class ImageTower(nn.Module):
         width: int = self.trunk.num_features  # type: ignore[assignment]
         self.register_buffer("mean", torch.zeros(width))
         self.projection = nn.Linear(width, dim, bias=False)
+        self.mixture = ClassMixture(dim, config.classes) if config.classes else None
         self.head: RegionHead | None = None
         if config.head is not None:
             middle, deep = (stage["num_chs"] for stage in self.trunk.feature_info[-2:])  # type: ignore[index]
@@ -102,7 +127,10 @@ class ImageTower(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """Pooled features (B, width) -> (B, dim), not normalised."""
-        return self.projection(features - self.mean)
+        projected = self.projection(features - self.mean)
+        if self.mixture is None:
+            return projected
+        return F.normalize(projected, dim=-1) + self.mixture(projected)
 
     def maps(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Preprocessed pixels (B, 3, H, W) -> pooled features (B, width), region tokens (B, h, w, channels)."""

@@ -1,0 +1,306 @@
+"""Stage 2: the image side learns where things stand in the shared space. No text tower takes part.
+
+The frozen trunk's pooled feature, the mixture of classes and the nouns' targets are set in closed form or by a minute's
+optimisation (`recipes.clip.targets`); gradient descent then trains on cached features
+
+    the region head          (`models.regions`)
+    a vector for each name   of a pictogram, clip-art picture or stamp (`recipes.clip.concepts`)
+    the statement encoder    that stands for captions of scenes (`recipes.clip.statements`)
+
+A picture competes for its name among all names, and a scene for its statement among others' and false ones. A step
+costs half of one with sentences and shows ten times the pictures; stage 3 (`recipes.clip.train`) teaches the text tower
+to put sentences where this stage put their meaning.
+
+    python -m recipes.clip.look --wordnet FOLDER --teacher teacher.npz --minilm FOLDER --trunk LITE2.pth \\
+        --pictures cache/pictures --scenes cache/scenes --photos cache/photos --minutes 20 --out runs/look
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bahumukha.data.scene_captions import plainly, stated
+from bahumukha.data.scenes import Scene
+from bahumukha.models.clip import ImageTower, ImageTowerConfig
+from bahumukha.models.regions import RegionHeadConfig
+from bahumukha.train.loop import LoopConfig, train
+from recipes.clip.captions import Captions
+from recipes.clip.classes import class_offsets
+from recipes.clip.concepts import Concepts
+from recipes.clip.guess import guess_prototypes
+from recipes.clip.pictures import PictureSet, name_of
+from recipes.clip.statements import StatementEncoder, falsified, statement_ids
+from recipes.clip.targets import learn_targets
+from recipes.clip.teacher import SentenceEncoder
+from recipes.clip.texts import sense_ranks, word_counts
+from recipes.clip.trunk import class_vectors, classifier, mean_feature
+from recipes.clip.wordnet import WordNet, offset_of
+
+FINAL = "look.pt"
+"""File of a run: everything that stage 3 reads."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How many of each kind stand in a batch, and what each loss weighs."""
+
+    picture: int = 160
+    scene: int = 96
+    photo: int = 24
+    wrong: int = 3
+    scale: float = 25.0
+    silence: float = 4.0
+    composed: float = 1.0
+
+
+def new_tower(weights: Path, dim: int, left_out: set[int]) -> tuple[ImageTower, Tensor]:
+    """The image tower before stage 2, its mixture's vectors not yet set, and the classes' prototypes (C, dim).
+
+    The projection is the `dim` principal axes of the classifier's centred weight vectors, half whitened; the mixture
+    asks for the classes by the same classifier's logits. Classes that are left out are not asked for.
+    """
+    source = classifier(weights)
+    vectors, bias = class_vectors(source), source.get_parameter("classifier.bias").detach()
+    shown = torch.tensor([offset not in left_out for offset in class_offsets()])
+    tower = ImageTower(ImageTowerConfig(head=RegionHeadConfig(), classes=int(shown.sum())), dim)
+    mean = mean_feature(source)
+    source.reset_classifier(0)  # type: ignore[operator]
+    tower.trunk.load_state_dict(source.state_dict())
+    _, _, axes = torch.linalg.svd(vectors, full_matrices=False)
+    assert tower.mixture is not None
+    with torch.no_grad():
+        along = vectors @ axes[:dim].T  # (1000, dim)
+        spread = F.normalize(along, dim=1).std(0)
+        tower.projection.weight.copy_(axes[:dim] / spread.sqrt()[:, None])
+        tower.mean.copy_(mean)
+        tower.mixture.logits.weight.copy_((along * spread.sqrt())[shown])
+        tower.mixture.logits.bias.copy_((bias + vectors @ mean)[shown])
+        prototypes = F.normalize(tower.projection(vectors), dim=1)
+    for part in (tower.trunk, tower.projection, tower.mixture):
+        part.requires_grad_(False)
+    return tower, prototypes
+
+
+@dataclass
+class Known:
+    """What is known before training: nouns (offsets) and their targets (N, dim)."""
+
+    captions: Captions
+    targets: Tensor
+
+    def vectors(self, pictured: bool) -> dict[str, np.ndarray]:
+        """Word -> target, of words whose meaning labelled pictures show (or do not)."""
+        row, shown = self.captions.row, set(self.captions.kinds)
+        return {w: self.targets[row[o]].numpy() for w, o in self.captions.word.items() if (o in shown) == pictured}
+
+
+def know(
+    tower: ImageTower,
+    prototypes: Tensor,
+    wordnet: WordNet,
+    folder: Path,
+    teacher: dict[str, np.ndarray],
+    left_out: set[int],
+) -> Known:
+    """Learn the targets of classes and kinds, guess those of all other nouns, and set the mixture's vectors."""
+    offsets = [int(o) for o in teacher["offsets"]]
+    ranks, counts = sense_ranks(folder / "index.noun"), word_counts(folder / "cntlist.rev")
+    captions = Captions(wordnet, ranks, counts, offsets, left_out)
+    classes = class_offsets()
+    seen = [i for i, c in enumerate(classes) if c not in left_out]
+    members = torch.from_numpy(np.stack([captions.members[o] for o in captions.kinds]))[:, seen]
+    vectors, learned = learn_targets(prototypes[seen], members)
+    assert tower.mixture is not None
+    with torch.no_grad():
+        tower.mixture.vectors.weight.copy_(vectors.T)
+    pictures = F.normalize(prototypes[seen] + vectors, dim=1)
+    guesses = guess_prototypes(wordnet, teacher, [classes[i] for i in seen], pictures.numpy())
+    targets = torch.from_numpy(guesses)
+    targets[[captions.row[o] for o in captions.kinds]] = learned
+    return Known(captions, targets)
+
+
+class Looking(nn.Module):
+    """What stage 2 trains, beside the fixed targets."""
+
+    def __init__(self, tower: ImageTower, concepts: Concepts, statements: StatementEncoder):
+        super().__init__()
+        self.image, self.statements = tower, statements
+        self.names = nn.Parameter(torch.from_numpy(concepts.start))
+        self.register_buffer("start", torch.from_numpy(concepts.start))
+        self.register_buffer("fixed", torch.from_numpy(concepts.fixed))
+
+    def table(self) -> Tensor:
+        """Vectors of the names, (N, dim), rows of norm 1."""
+        return F.normalize(torch.where(self.get_buffer("fixed")[:, None], self.get_buffer("start"), self.names), dim=1)
+
+
+class Objective:
+    """Batches of cached features, and their losses."""
+
+    def __init__(
+        self,
+        model: Looking,
+        names: list[str],
+        pictures: PictureSet,
+        scenes: list[PictureSet],
+        photos: PictureSet,
+        weights: Weights,
+    ):
+        self.model, self.weights, self.photos = model, weights, photos
+        self.row = {name: i for i, name in enumerate(names)}
+        self.pictures = pictures
+        self.rows = np.array([self.row[name_of(r)] for r in pictures.records])
+        chance = np.array([4.0 if r["style"] == "photo" else 1.0 for r in pictures.records])
+        self.chance = np.cumsum(chance / chance.sum())
+        self.scenes = [(part, i) for part in scenes for i in range(len(part))]
+        self.parsed = [Scene.from_record(part.records[i]["scene"]) for part, i in self.scenes]
+        self.things = [each for scene in self.parsed[:4000] for each in scene.objects]
+        self.kinds, self.styles = vocabulary(self.parsed)
+
+    def batches(self, seed: int) -> Iterator[dict[str, Tensor]]:
+        """Pictures, then scenes, then photographs."""
+        rng = np.random.default_rng(seed)
+        w = self.weights
+        while True:
+            shown = np.searchsorted(self.chance, rng.random(w.picture)).clip(max=len(self.rows) - 1)
+            features, tokens = [], []
+            for part, which in self._parts(rng, shown.tolist()):
+                f, t = part.maps(which)
+                features.append(f)
+                tokens.append(t)
+            batch = {"rows": torch.from_numpy(self.rows[shown])}
+            batch |= self._statements(rng)
+            yield batch | {
+                "features": torch.from_numpy(np.concatenate(features)),
+                "tokens": torch.from_numpy(np.concatenate(tokens)),
+            }
+
+    def _parts(self, rng: np.random.Generator, shown: list[int]) -> Iterator[tuple[PictureSet, list[int]]]:
+        yield self.pictures, shown
+        self._drawn = rng.integers(len(self.scenes), size=self.weights.scene).tolist()
+        for i in self._drawn:
+            part, which = self.scenes[i]
+            yield part, [which]
+        yield self.photos, rng.integers(len(self.photos), size=self.weights.photo).tolist()
+
+    def _statements(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        true, wrong, of = [], [], []
+        for place, i in enumerate(self._drawn):
+            said = plainly(self.parsed[i]) if rng.random() < 0.4 else stated(self.parsed[i], rng)
+            false = falsified(said, rng, self.weights.wrong, self.things)
+            true.append(said)
+            wrong += false
+            of += [place] * len(false)
+        ids = statement_ids(true + wrong, self.kinds, self.styles)
+        return {"said": ids, "wrong_of": torch.tensor(of), "seen": torch.tensor(self._drawn)}
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Batch -> losses by name."""
+        w, image = self.weights, self.model.image
+        assert image.head is not None
+        with torch.no_grad():
+            pooled = F.normalize(image.project(batch["features"]), dim=1)
+        correction, gate = image.head.gated(batch["tokens"])
+        images = F.normalize(pooled + gate * correction, dim=1)
+        count, scenes = len(batch["rows"]), w.scene
+        losses = {"picture": self._named(images[:count], batch["rows"])}
+        losses |= self._composed(images[count : count + scenes], batch)
+        moved = (gate * correction)[count + scenes :]
+        losses["silence"] = moved.square().sum(1).mean()
+        loss = losses["picture"] + w.composed * (losses["scene"] + losses["slip"]) + w.silence * losses["silence"]
+        return {"loss": loss, **losses, "gate": gate[count + scenes :].mean().detach()}
+
+    def _named(self, images: Tensor, rows: Tensor) -> Tensor:
+        logits = self.weights.scale * images @ self.model.table().T  # (B, names)
+        own, place = rows.unique(return_inverse=True)
+        same = F.one_hot(place, len(own)).T.float()  # (own, B)
+        found = -(same * logits[:, own].T.log_softmax(1)).sum(1) / same.sum(1)
+        return (F.cross_entropy(logits, rows) + found.mean()) / 2
+
+    def _composed(self, images: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        said = F.normalize(self.model.statements(batch["said"]), dim=1)
+        logits = self.weights.scale * images @ said.T  # (S, S + wrong)
+        true = torch.arange(len(images))
+        of = batch["wrong_of"]
+        own = logits[true, true]
+        against = torch.full((len(images), 1 + self.weights.wrong), -torch.inf)
+        against[:, 0] = own
+        place = torch.arange(len(of)) - torch.searchsorted(of, of)
+        against = against.index_put((of, 1 + place), logits[of, len(images) + torch.arange(len(of))])
+        both = (F.cross_entropy(logits, true) + F.cross_entropy(logits[:, : len(images)].T, true)) / 2
+        return {"scene": both, "slip": -against.log_softmax(1)[:, 0].mean()}
+
+
+def vocabulary(scenes: list[Scene]) -> tuple[dict[str, int], list[str]]:
+    """Kinds of things by key, and styles, of all scenes; in a fixed order."""
+    keys = sorted({each.key for scene in scenes for each in scene.objects})
+    return {key: i for i, key in enumerate(keys)}, sorted({each.style for scene in scenes for each in scene.objects})
+
+
+def read_ids(file: Path | None) -> set[int]:
+    """WordNet ids, one a line -> offsets."""
+    return {offset_of(wnid) for wnid in file.read_text().split()} if file else set()
+
+
+def main() -> None:
+    """Train within the time given; `--out/look.pt` holds the tower, the tables and the statement encoder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun and index.noun")
+    for name in ("teacher", "minilm", "trunk", "pictures", "photos"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--scenes", type=Path, nargs="+", required=True)
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose words are not used")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    left_out = read_ids(args.leave_out)
+    with np.load(args.teacher) as archive:
+        teacher = {name: archive[name] for name in archive.files}
+    tower, prototypes = new_tower(args.trunk, args.dim, left_out)
+    known = know(tower, prototypes, WordNet.read(args.wordnet / "data.noun"), args.wordnet, teacher, left_out)
+    hidden = known.captions.hidden
+    pictures = PictureSet.read(args.pictures, "train").without(hidden)
+    scenes = [PictureSet.read(folder, "train").without(hidden) for folder in args.scenes]
+    photos = PictureSet.read(args.photos, "train")
+    names = {name_of(r) for r in pictures.records}
+    concepts = Concepts.place(names, known.vectors(True), known.vectors(False), SentenceEncoder(args.minilm))
+    print(f"{len(concepts.names)} names, {concepts.fixed.sum()} of them known", flush=True)
+
+    parsed = [Scene.from_record(r["scene"]) for part in scenes for r in part.records]
+    kinds, styles = vocabulary(parsed)
+    model = Looking(tower, concepts, StatementEncoder(len(kinds), len(styles), args.dim))
+    assert tower.head is not None
+    sets = [pictures, *scenes]
+    measured = [torch.from_numpy(each.maps(list(range(0, len(each), 20)))[1]).flatten(0, 2) for each in sets]
+    tower.head.standardise(torch.cat(measured)[:, None, None])
+    objective = Objective(model, concepts.names, pictures, scenes, photos, Weights())
+    loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=50)
+    for report in train(model, objective.batches(seed=0), objective, loop, args.out):
+        print(report, flush=True)
+    torch.save(
+        {
+            "model": model.state_dict(),
+            "names": concepts.names,
+            "kinds": kinds,
+            "styles": styles,
+            "targets": known.targets,
+        },
+        args.out / FINAL,
+    )
+
+
+if __name__ == "__main__":
+    main()

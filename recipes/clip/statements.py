@@ -1,0 +1,142 @@
+"""Where captions of scenes belong: a small encoder of what they say, which never sees a word.
+
+A statement (`data.scene_captions.Statement`) is a set: a token for each thing, the sum of learned vectors of its kind,
+colour, number, size and place, and one for the ground and the style. Two layers of attention and a mean make of it a
+vector. It learns beside the region head of the image tower (`recipes.clip.look`) within minutes what the text tower
+would learn from sentences in hours; the text tower then learns to say the same (`recipes.clip.train`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bahumukha.data.scene_captions import Statement
+from bahumukha.data.scene_colours import BASIC, COLOURS
+from bahumukha.data.scenes import OPPOSITE, RELATIONS, SIZES, Ground, SceneObject
+from bahumukha.nn.attention import Block, padding_mask
+
+MOST_THINGS = 3
+PLACES = ("", "left of", "right of", "above", "below", *(f"{way} {i}" for way in ("row", "column") for i in range(3)))
+"""Where a thing is said to be: nowhere, on one side of the other, or its number in a row."""
+_COLOURS = ("", *COLOURS)
+_SIZES = ("medium", *(size for size in SIZES if size != "medium"))
+FIELDS = 5
+"""Kind, colour, number, size, place."""
+
+
+def statement_ids(statements: Sequence[Statement], kinds: dict[str, int], styles: Sequence[str]) -> Tensor:
+    """Statements -> int64 (B, 4, 5): three things, and the ground (first colour, second, style); 0 for nothing."""
+    ids = np.zeros((len(statements), MOST_THINGS + 1, FIELDS), np.int64)
+    for row, said in zip(ids, statements, strict=True):
+        for i, each in enumerate(said.objects):
+            row[i] = (
+                kinds[each.key] + 1,
+                _COLOURS.index(each.colour or ""),
+                each.count,
+                _SIZES.index(each.size),
+                PLACES.index(_place(said.arrangement, i)),
+            )
+        for i, name in enumerate(said.ground.names if said.ground else ()):
+            row[-1, i] = _COLOURS.index(name)
+        row[-1, 2] = styles.index(said.style) + 1 if said.style else 0
+    return torch.from_numpy(ids)
+
+
+def _place(arrangement: str, index: int) -> str:
+    if arrangement in RELATIONS:
+        return arrangement if index == 0 else OPPOSITE[arrangement]
+    return f"{arrangement} {index}" if arrangement in ("row", "column") else ""
+
+
+class StatementEncoder(nn.Module):
+    """Ids of `statement_ids` -> (B, dim), not normalised."""
+
+    def __init__(self, kinds: int, styles: int, dim: int, width: int = 192, layers: int = 2):
+        super().__init__()
+        sizes = (kinds + 1, len(_COLOURS), 6, len(_SIZES), len(PLACES))
+        self.things = nn.ModuleList(nn.Embedding(size, width) for size in sizes)
+        self.ground = nn.ModuleList(nn.Embedding(size, width) for size in (len(_COLOURS), len(_COLOURS), styles + 1))
+        for table in (*self.things, *self.ground):
+            nn.init.normal_(table.weight, std=0.2)  # type: ignore[arg-type]
+        self.blocks = nn.ModuleList(Block(width, 4) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.projection = nn.Linear(width, dim, bias=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, 4, 5) -> (B, dim)."""
+        things = torch.stack([table(ids[:, :-1, i]) for i, table in enumerate(self.things)]).sum(0)
+        ground = torch.stack([table(ids[:, -1, i]) for i, table in enumerate(self.ground)]).sum(0)
+        x = torch.cat([things, ground[:, None]], 1)
+        there = torch.cat([ids[:, :-1, 0] > 0, torch.ones_like(ids[:, -1:, 0], dtype=torch.bool)], 1)
+        look = padding_mask(there)
+        for block in self.blocks:
+            x = block(x, look)
+        weights = there.to(x.dtype)[..., None]
+        return self.projection((self.norm(x) * weights).sum(1) / weights.sum(1))
+
+    def encode(self, statements: Sequence[Statement], kinds: dict[str, int], styles: Sequence[str]) -> Tensor:
+        """Statements -> (B, dim), rows of norm 1."""
+        return F.normalize(self(statement_ids(statements, kinds, styles)), dim=1)
+
+
+def falsified(said: Statement, rng: np.random.Generator, most: int, others: Sequence[SceneObject]) -> list[Statement]:
+    """At most `most` statements that differ from a true one in one thing that it tells, of random kinds.
+
+    others: things that may be put in another's stead.
+    """
+    ways = [i for i in range(6) if _can(said, i)]
+    found = []
+    for way in (ways[i] for i in rng.permutation(len(ways))):
+        if len(found) < most and (wrong := _falsify(said, way, rng, others)) is not None:
+            found.append(wrong)
+    return found
+
+
+def _can(said: Statement, way: int) -> bool:
+    coloured = [each for each in said.objects if each.colour]
+    return (
+        bool(coloured),
+        said.arrangement in RELATIONS,
+        len(said.objects) == 2 and len({each.colour for each in coloured}) == 2,
+        any(each.plural for each in said.objects),
+        said.ground is not None and len(said.ground.names) == 1,
+        True,
+    )[way]
+
+
+def _falsify(said: Statement, way: int, rng: np.random.Generator, others: Sequence[SceneObject]) -> Statement | None:
+    objects = list(said.objects)
+
+    def one(fits: Sequence[bool]) -> int:
+        return int(rng.choice(np.flatnonzero(fits)))
+
+    if way == 0:
+        i = one([bool(each.colour) for each in objects])
+        colours = [c for c in BASIC if c != objects[i].colour]
+        objects[i] = replace(objects[i], colour=colours[rng.integers(len(colours))])
+    elif way == 1:
+        return replace(said, arrangement=OPPOSITE[said.arrangement])
+    elif way == 2:
+        objects = [replace(objects[0], colour=objects[1].colour), replace(objects[1], colour=objects[0].colour)]
+    elif way == 3:
+        i = one([bool(each.plural) for each in objects])
+        counts = [n for n in range(1, 6) if n != objects[i].count]
+        count = counts[rng.integers(len(counts))]
+        objects[i] = replace(objects[i], count=count, spots=objects[i].spots[:1] * count)
+    elif way == 4:
+        assert said.ground is not None
+        colours = [c for c in COLOURS if c != said.ground.names[0]]
+        return replace(said, ground=Ground((colours[rng.integers(len(colours))],), said.ground.paints))
+    else:
+        i, other = int(rng.integers(len(objects))), others[rng.integers(len(others))]
+        if other.key in {each.key for each in objects} or (objects[i].count > 1 and not other.plural):
+            return None
+        own = objects[i]
+        objects[i] = replace(own, key=other.key, name=other.name, plural=other.plural, names=other.names)
+    return replace(said, objects=tuple(objects))
