@@ -12,10 +12,8 @@ import nbformat
 import pytest
 
 from bahumukha.demo import shipped_photos
-from bahumukha.zoo.folder import available
 
 NOTEBOOK = Path(__file__).parents[1] / "examples/clip.ipynb"
-STARTER = "starter/clip" in available()
 
 REPORT = """
 import json, sys
@@ -36,17 +34,10 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> dict[str, Any]:
-    """The notebook, executed by this interpreter: its variables, and the kinds of output of each cell.
-
-    Where the starter is not built yet, a model of random weights stands in for it.
-    """
+def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The notebook, executed by this interpreter: its variables, and the kinds of output of each cell."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
-    if not STARTER:
-        load = next(cell for cell in notebook.cells if cell.id == "load")
-        assert "bahumukha.load()" in load.source
-        load.source = load.source.replace("bahumukha.load()", f"bahumukha.load({str(tiny_clip)!r})")
     notebook.cells.append(nbformat.v4.new_code_cell(REPORT))
     home = tmp_path_factory.mktemp("notebook")
     with pytest.MonkeyPatch.context() as patch:
@@ -92,7 +83,6 @@ def test_leaves_the_users_index_alone(run: dict[str, Any]) -> None:
     assert list((run["home"] / "bahumukha_home").iterdir()) == []
 
 
-@pytest.mark.skipif(not STARTER, reason="the starter model is not built yet")
 def test_answers_of_the_starter(run: dict[str, Any]) -> None:
     assert run["guesses"][0][0] == "a cat"
     assert run["guesses"][0][1] > 0.9

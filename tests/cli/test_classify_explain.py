@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bahumukha import cli, zoo
+from bahumukha import zoo
 from bahumukha.cli.classify import MOST_EXPLAINED
 from bahumukha.explain import SMALL
 from bahumukha.zoo.fake import ColourEncoder
@@ -22,14 +23,8 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def bahu(capfd: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as leaving:
-            cli.main(["classify", *(str(argument) for argument in arguments)])
-        out, err = capfd.readouterr()
-        return int(leaving.value.code or 0), out, err
-
-    return run
+def bahu(bahu: Any) -> Any:
+    return partial(bahu, "classify")
 
 
 @pytest.fixture

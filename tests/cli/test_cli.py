@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import signal
@@ -18,29 +17,6 @@ from bahumukha import __version__, cli
 from bahumukha.cli.classify import spread_labels
 from bahumukha.errors import Interrupted, ModelError
 from tests.tiny_models import make_clip_folder
-
-
-class Ran:
-    """What a command printed, and how it ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def objects(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-@pytest.fixture
-def bahu(capfd: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object) -> Ran:
-        with pytest.raises(SystemExit) as leaving:
-            cli.main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return Ran(int(leaving.value.code or 0), out, err)
-
-    return run
-
 
 # --- bahu
 

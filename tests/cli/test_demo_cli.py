@@ -11,33 +11,19 @@ from typing import Any
 
 import pytest
 
-from bahumukha import cli
 from bahumukha.demo import Demo, shipped_photos, show
 from bahumukha.zoo import load
-from bahumukha.zoo.folder import available
-
-STARTER = "starter/clip" in available()
 
 
-def bahu(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of one command."""
-    with pytest.raises(SystemExit) as leaving:
-        cli.main([str(argument) for argument in arguments])
-    out, err = capfd.readouterr()
-    return int(leaving.value.code or 0), out, err
-
-
-def test_writes_the_page_and_says_where(
-    tmp_path: Path, tiny_clip: Path, capfd: pytest.CaptureFixture[str], data_home: Path
-) -> None:
+def test_writes_the_page_and_says_where(tmp_path: Path, tiny_clip: Path, bahu: Any, data_home: Path) -> None:
     out = tmp_path / "shown"
-    code, text, _ = bahu(capfd, "demo", "--out", out, "--model", tiny_clip, "--no-open")
+    code, text, _ = bahu("demo", "--out", out, "--model", tiny_clip, "--no-open")
     assert code == 0
     assert str(out / "index.html") in text
     assert (out / "index.html").is_file()
     assert not data_home.exists()
 
-    code, text, _ = bahu(capfd, "demo", "--out", out, "--model", tiny_clip, "--json")
+    code, text, _ = bahu("demo", "--out", out, "--model", tiny_clip, "--json")
     [line] = text.splitlines()
     told = json.loads(line)
     assert code == 0
@@ -47,27 +33,25 @@ def test_writes_the_page_and_says_where(
     assert told["seconds"] > 0
 
 
-def test_opens_the_page_when_asked(
-    tmp_path: Path, tiny_clip: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_opens_the_page_when_asked(tmp_path: Path, tiny_clip: Path, bahu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda address: bool(opened.append(address)))
-    code, _, err = bahu(capfd, "demo", "--out", tmp_path / "a b", "--model", tiny_clip, "--open")
+    code, _, err = bahu("demo", "--out", tmp_path / "a b", "--model", tiny_clip, "--open")
     assert code == 0
     assert opened == [(tmp_path / "a b/index.html").as_uri()]
     assert "open" in err  # no browser answered
 
 
-def test_refuses_a_folder_of_other_things(tmp_path: Path, tiny_clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_refuses_a_folder_of_other_things(tmp_path: Path, tiny_clip: Path, bahu: Any) -> None:
     (tmp_path / "letter.txt").write_text("mine")
-    code, out, err = bahu(capfd, "demo", "--out", tmp_path, "--model", tiny_clip, "--json")
+    code, out, err = bahu("demo", "--out", tmp_path, "--model", tiny_clip, "--json")
     assert (code, out) == (1, "")
     assert "--out" in err
     assert len(err.splitlines()) == 1
 
 
 def test_the_commands_on_the_page_give_its_results(
-    tmp_path: Path, tiny_clip: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_clip: Path, bahu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = show(shipped_photos()[:12], load(str(tiny_clip)), tmp_path / "out")
     monkeypatch.chdir(shown.folder)
@@ -75,7 +59,7 @@ def test_the_commands_on_the_page_give_its_results(
         shlex.split(html.unescape(command))
         for command in re.findall(r"<pre><code>(.*?)</code></pre>", shown.page.read_text(encoding="utf-8"))
     ]
-    answers = {tuple(words[1:]): _objects(capfd, words[1:]) for words in commands}
+    answers = {tuple(words[1:]): _objects(bahu, words[1:]) for words in commands}
     assert len(answers) == 1 + len(shown.searches) + len(shown.similar) + 1
 
     for search in shown.searches:
@@ -96,8 +80,8 @@ def test_the_commands_on_the_page_give_its_results(
             assert [Path(each["path"]).name for each in found] == [photo.name for photo, _ in similar.found]
 
 
-def _objects(capfd: pytest.CaptureFixture[str], words: list[str]) -> list[dict[str, Any]]:
-    code, out, err = bahu(capfd, *words, "--json")
+def _objects(bahu: Any, words: list[str]) -> list[dict[str, Any]]:
+    code, out, err = bahu(*words, "--json")
     assert code == 0, err
     return [json.loads(line) for line in out.splitlines()]
 
@@ -107,8 +91,6 @@ def _objects(capfd: pytest.CaptureFixture[str], words: list[str]) -> list[dict[s
 
 @pytest.fixture(scope="module")
 def starter_demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    if not STARTER:
-        pytest.skip("the starter model is not built yet")
     return show(shipped_photos(), load(), tmp_path_factory.mktemp("starter") / "out")
 
 

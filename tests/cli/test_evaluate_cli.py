@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bahumukha import cli, zoo
+from bahumukha import zoo
 from bahumukha.evaluate.imagenet import class_names
 from bahumukha.zoo.fake import ColourEncoder
 
 COLOURS = {"red": (225, 20, 20), "blue": (20, 20, 225), "green": (10, 150, 10)}
 
 
-class Ran:
-    """What a command printed, and how it ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def object(self) -> dict[str, Any]:
-        (line,) = self.out.splitlines()
-        return json.loads(line)
-
-
 @pytest.fixture
-def bahu(capfd: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object) -> Ran:
-        with pytest.raises(SystemExit) as leaving:
-            cli.main(["evaluate", "clip", *(str(argument) for argument in arguments)])
-        out, err = capfd.readouterr()
-        return Ran(int(leaving.value.code or 0), out, err)
-
-    return run
+def bahu(bahu: Any) -> Any:
+    return partial(bahu, "evaluate", "clip")
 
 
 @pytest.fixture

@@ -19,21 +19,9 @@ from bahumukha import cli
 from bahumukha.zoo.onnx import OnnxClip
 from bahumukha.zoo.pytorch import TorchClip
 from tests import public_models as public
-from tests.cli.test_cli import Ran
 
 TEXTS = ["a photo of a cat", "It’s RED", "the sea " * 60]
 NAME = "Tiny-quickgelu/random"
-
-
-@pytest.fixture
-def bahu(capfd: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object) -> Ran:
-        with pytest.raises(SystemExit) as leaving:
-            cli.main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return Ran(int(leaving.value.code or 0), out, err)
-
-    return run
 
 
 def picture(seed: int) -> Image.Image:

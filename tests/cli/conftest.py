@@ -1,0 +1,43 @@
+"""The command line as a script sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from bahumukha import cli
+
+
+class Ran(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The lines of a `--json` output."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def object(self) -> dict[str, Any]:
+        """Its only line."""
+        (line,) = self.objects
+        return line
+
+
+@pytest.fixture
+def bahu(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run `bahu` with these arguments in this process."""
+
+    def run(*arguments: object) -> Ran:
+        with pytest.raises(SystemExit) as leaving:
+            cli.main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Ran(int(leaving.value.code or 0), out, err)
+
+    return run
