@@ -1,0 +1,290 @@
+"""Pictures drawn token by token: new ones, the rest of a given one, and ones larger than the model was trained on.
+
+    for step in generate(model, codec, count=4, labels=3, seed=7): show(step.images)
+
+Every picture has random numbers of its own, one for each of its tokens, from its seed: picture k of `seed` is the one
+of `seed + k` drawn alone.
+
+**Larger grids.** The paper slides a window of the trained size along, so that each token is predicted from the nearest
+ones, and computes the whole window anew for each token. Here the window moves by `stride` tokens. Between two moves all
+keys and values stay true, and each of the windows side by side has a cache of its own, which the rows of the picture
+fill one after another: what is drawn is exactly what computing each window anew would draw, at the cost of one
+evaluation a token and window instead of half a window a token. `stride=1` is the paper's own placement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from bahumukha.errors import UsageError
+from bahumukha.models.tokens import TokenTransformer
+from bahumukha.nn.sampling import Sampling, draw, guided, probabilities
+from bahumukha.protocols import ImageCodec, Step
+
+OPEN = -1
+"""In a grid of ids: not decided yet."""
+UNDRAWN = 0.5
+"""Grey of the part of a picture whose tokens are not drawn yet, in [0, 1]."""
+
+Labels = int | Sequence[int] | None
+
+
+def generate(
+    model: TokenTransformer,
+    codec: ImageCodec,
+    *,
+    count: int = 1,
+    labels: Labels = None,
+    grid: tuple[int, int] | None = None,
+    given: Tensor | None = None,
+    sampling: Sampling = Sampling(),
+    seed: int = 0,
+    stride: int | None = None,
+    every: int = 1,
+) -> Iterator[Step]:
+    """Draw `count` pictures at once; a step every `every` rows of tokens, the last one with the whole pictures.
+
+    Arguments as `sample_ids` has them. `Step.images` is float32 (count, H, W, 3) in [0, 1], grey where nothing is drawn
+    yet. Raises UsageError before the first step.
+    """
+    if model.config.codes != codec.codes:
+        raise UsageError(f"the transformer is of {model.config.codes} codes and the codec of {codec.codes}; not a pair")
+    if every < 1:
+        raise UsageError(f"every: {every} was given; it takes a whole number of rows above 0")
+    rows = sample_ids(
+        model, count=count, labels=labels, grid=grid, given=given, sampling=sampling, seed=seed, stride=stride
+    )
+    return _steps(rows, codec, grid or model.config.grid, every)
+
+
+def complete(
+    model: TokenTransformer,
+    codec: ImageCodec,
+    images: Tensor,
+    *,
+    keep: float = 0.5,
+    count: int = 1,
+    labels: Labels = None,
+    sampling: Sampling = Sampling(),
+    seed: int = 0,
+    stride: int | None = None,
+    every: int = 1,
+) -> Iterator[Step]:
+    """Keep the codes of the upper part of pictures and draw the rest, `count` ways each.
+
+    images: (B, 3, H, W) in [-1, 1]; a step's images are (B * count, H, W, 3), the ways of the first picture first.
+    keep: part of the height that stays, in [0, 1], to a whole row of tokens.
+
+    What stays is what the codec makes of it: the same tokens, so that the seam does not show. `labels`: one for all, or
+    one a picture. Raises UsageError before the first step.
+    """
+    if not 0 <= keep <= 1:
+        raise UsageError(f"keep: {keep} was given; it takes the part of the picture that stays, from 0 to 1")
+    if images.dim() != 4 or not len(images):
+        raise UsageError(f"images of shape {tuple(images.shape)} were given; (B, 3, H, W) is needed")
+    _check_count(count)
+    with torch.no_grad():
+        _, ids, _ = codec.quantize(codec.encode(images))
+    given = ids.clone()
+    given[:, round(keep * ids.shape[1]) :] = OPEN
+    if labels is not None and not isinstance(labels, int):
+        if len(labels) != len(images):
+            raise UsageError(f"labels: {len(labels)} were given for {len(images)} pictures; give one for all or each")
+        labels = [label for label in labels for _ in range(count)]
+    return generate(
+        model,
+        codec,
+        count=len(images) * count,
+        labels=labels,
+        grid=(ids.shape[1], ids.shape[2]),
+        given=given.repeat_interleave(count, dim=0),
+        sampling=sampling,
+        seed=seed,
+        stride=stride,
+        every=every,
+    )
+
+
+def sample_ids(
+    model: TokenTransformer,
+    *,
+    count: int = 1,
+    labels: Labels = None,
+    grid: tuple[int, int] | None = None,
+    given: Tensor | None = None,
+    sampling: Sampling = Sampling(),
+    seed: int = 0,
+    stride: int | None = None,
+    cached: bool = True,
+) -> Iterator[Tensor]:
+    """Yield the ids of the grids, int64 (count, rows, columns), after each row; OPEN (-1) where not drawn yet.
+
+    labels: a class for all, or one a picture; None for none. Guidance needs them.
+    grid: rows and columns, at least those the model was trained on; those by default.
+    given: ids (count or 1, rows, columns) that stay as they are, OPEN where to draw. Tokens are drawn in reading order,
+      so each follows from what stands before it, not from what is given further on.
+    stride: tokens by which the window moves in larger grids, from 1 to half the trained grid (the default).
+    cached: False computes the window anew for each token: the same pictures, slowly.
+
+    The model is put in eval mode. Raises UsageError before the first row.
+    """
+    _check_count(count)
+    trained = model.config.grid
+    grid = grid or trained
+    if len(grid) != 2 or grid[0] < trained[0] or grid[1] < trained[1]:
+        asked, least = " x ".join(map(str, grid)), f"{trained[0]} x {trained[1]}"
+        raise UsageError(f"grid: {asked} tokens were given; this model draws {least} or more")
+    widest = max(trained) // 2
+    if stride is not None and not 1 <= stride <= widest:
+        raise UsageError(f"stride: {stride} was given; it takes 1 to {widest}, half of what the model was trained on")
+    device = model.head.weight.device
+    chosen = _labels(labels, count, model, sampling, device)
+    windows = _Windows(model, grid, chosen, sampling, stride or widest, cached)
+    ids = _start(given, count, grid, model.config.codes, device)
+    return _rows(windows, ids, sampling, _random_numbers(seed, count, grid).to(device))
+
+
+@torch.no_grad()
+def _rows(windows: _Windows, ids: Tensor, sampling: Sampling, random: Tensor) -> Iterator[Tensor]:
+    """Draw what is OPEN in ids (B, rows, columns), with `random` (B, rows, columns) in [0, 1)."""
+    windows.model.eval()
+    open_ = ids == OPEN
+    for row in range(ids.shape[1]):
+        for column in range(ids.shape[2]):
+            here = open_[:, row, column]
+            if here.any():
+                p = probabilities(windows.logits(ids, row, column), sampling)
+                ids[:, row, column] = draw(p, random[:, row, column]).where(here, ids[:, row, column])
+        yield ids.clone()
+
+
+class _Windows:
+    """The windows side by side, each with its cache, as far down as the drawing has come."""
+
+    def __init__(
+        self,
+        model: TokenTransformer,
+        grid: tuple[int, int],
+        labels: Tensor | None,
+        sampling: Sampling,
+        stride: int,
+        cached: bool,
+    ):
+        self.model, self.grid, self.labels, self.cached = model, grid, labels, cached
+        self.guidance = sampling.guidance if labels is not None else 1.0
+        if self.guidance != 1.0:
+            # Both halves in one batch: the second one is asked without a label.
+            self.labels = torch.cat([labels, torch.full_like(labels, model.no_label)])  # type: ignore[arg-type, type-var]
+        self.strides = tuple(max(1, min(stride, size // 2)) for size in model.config.grid)
+        self.at: dict[int, _Window] = {}
+        """By the window's first column."""
+
+    def logits(self, ids: Tensor, row: int, column: int) -> Tensor:
+        """Of the token at a place, given those before it in its window: (B, codes), guided."""
+        h, w = self.model.config.grid
+        top = origin(row, self.grid[0], h, self.strides[0])
+        left = origin(column, self.grid[1], w, self.strides[1])
+        window = self.at.get(left)
+        if window is None:
+            halves = 2 if self.guidance != 1.0 else 1
+            window = self.at[left] = _Window(self.model, halves * len(ids))
+        if window.top != top or not self.cached:
+            window.restart(top)
+        seen = ids[:, top : top + h, left : left + w].flatten(1)[:, : (row - top) * w + column - left]
+        if self.guidance == 1.0:
+            return window.next(seen, self.labels)
+        conditional, unconditional = window.next(torch.cat([seen, seen]), self.labels).chunk(2)
+        return guided(conditional, unconditional, self.guidance)
+
+
+class _Window:
+    """A cache over the trained grid's tokens, from row `top` of the picture on."""
+
+    def __init__(self, model: TokenTransformer, batch: int):
+        self.model = model
+        self.cache = model.new_cache(batch)
+        self.top, self.known = 0, 0
+
+    def restart(self, top: int) -> None:
+        self.cache.clear()
+        self.top, self.known = top, 0
+
+    def next(self, seen: Tensor, labels: Tensor | None) -> Tensor:
+        """All tokens (B, n) of the window so far -> logits of the next; only those not in the cache are computed."""
+        new = seen[:, self.known :]
+        self.known = seen.shape[1]
+        return self.model.extend(self.cache, new, labels)
+
+
+def origin(place: int, size: int, window: int, stride: int) -> int:
+    """First row (or column) of the window in which `place` of `size` is drawn: it stands near the middle, or the window
+    touches the picture's edge. At stride 1 this is the paper's placement."""
+    centred = (place - window // 2 + stride // 2) // stride * stride
+    return min(max(0, centred), size - window)
+
+
+# --- what was asked for -----------------------------------------------------------------------------------
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise UsageError(f"count: {count} pictures were asked for; it takes a whole number above 0")
+
+
+def _labels(
+    labels: Labels, count: int, model: TokenTransformer, sampling: Sampling, device: torch.device
+) -> Tensor | None:
+    """int64 (count,), checked."""
+    if labels is None:
+        if sampling.guidance != 1.0:
+            raise UsageError(
+                f"guidance: {sampling.guidance} was given without a label; it strengthens what one asks for"
+            )
+        return None
+    listed = [labels] * count if isinstance(labels, int) else list(labels)
+    if not model.config.classes:
+        raise UsageError("labels: this model draws pictures of no class in particular; leave them out")
+    if len(listed) != count:
+        raise UsageError(f"labels: {len(listed)} were given for {count} pictures; give one for all, or one for each")
+    for label in listed:
+        if not 0 <= label < model.config.classes:
+            raise UsageError(f"label: {label} was given; this model has the classes 0 to {model.config.classes - 1}")
+    return torch.tensor(listed, device=device)
+
+
+def _start(given: Tensor | None, count: int, grid: tuple[int, int], codes: int, device: torch.device) -> Tensor:
+    """The grids before drawing, int64 (count, rows, columns)."""
+    if given is None:
+        return torch.full((count, *grid), OPEN, device=device)
+    if given.dim() != 3 or given.shape[1:] != grid or len(given) not in (1, count):
+        raise UsageError(f"given: ids of shape {tuple(given.shape)}; {(count, *grid)} is needed")
+    if given.min() < OPEN or given.max() >= codes:
+        raise UsageError(f"given: ids from {given.min()} to {given.max()}; 0 to {codes - 1} are codes, {OPEN} is open")
+    return given.to(device, torch.int64).expand(count, *grid).clone()
+
+
+def _random_numbers(seed: int, count: int, grid: tuple[int, int]) -> Tensor:
+    """float64 (count, rows, columns) in [0, 1); picture k from the generator of `seed + k`."""
+    generators = [torch.Generator().manual_seed(seed + k) for k in range(count)]
+    return torch.stack([torch.rand(grid, generator=generator, dtype=torch.float64) for generator in generators])
+
+
+# --- pictures ---------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _steps(rows: Iterator[Tensor], codec: ImageCodec, grid: tuple[int, int], every: int) -> Iterator[Step]:
+    """Ids after each row -> steps with pictures."""
+    total = -(-grid[0] // every)
+    for row, ids in enumerate(rows, 1):
+        if row % every and row != grid[0]:
+            continue
+        drawn = ids.clamp(min=0)
+        pixels = codec.decode_ids(drawn.flatten(1), grid).float().add(1).div(2).clamp(0, 1)
+        side = codec.downsampling
+        open_ = (ids == OPEN).repeat_interleave(side, dim=1).repeat_interleave(side, dim=2)
+        pixels = pixels.masked_fill(open_[:, None], UNDRAWN)
+        yield Step(-(-row // every) - 1, total, pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())

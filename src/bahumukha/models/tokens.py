@@ -1,0 +1,147 @@
+"""An autoregressive transformer over the codes of pictures: VQGAN's second stage (Esser et al. 2021, "Taming
+Transformers for High-Resolution Image Synthesis"), and the backbone of whatever writes pictures token by token.
+
+    p(s) = prod_t p(s_t | condition, s_0 … s_{t - 1})          s: the codes of a grid, row by row
+
+The sequence is a prefix, here one learned vector (a class's, or that of no class), and then the grid. The prefix
+stands at row 0 and column 0, the grid's tokens at rows and columns from 1, so that a token knows by the prefix where it
+is in the picture. A model with another prefix, as a sentence's tokens, overrides `prefix` and `prefix_length`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bahumukha.nn.attention import init_transformer
+from bahumukha.nn.causal import Cache, CausalBlock, Rotation, rotation
+
+
+@dataclass(frozen=True)
+class TokenTransformerConfig:
+    """Sizes of the transformer; those of the paper are 24 layers of width 1024 with 16 heads."""
+
+    codes: int
+    """Of the codec's codebook."""
+    grid: tuple[int, int] = (8, 8)
+    """Rows and columns it is trained on; larger ones are sampled in windows of this size."""
+    classes: int = 0
+    """Classes that a picture can be asked for; 0 for an unconditional model."""
+    width: int = 320
+    layers: int = 8
+    heads: int = 5
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    """Of the embeddings and of what each block adds, in training."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grid", tuple(self.grid))  # a list from JSON
+        if len(self.grid) != 2 or min(self.grid) < 2:
+            raise ValueError(f"grid is {list(self.grid)}; it takes two whole numbers, rows and columns, of at least 2")
+        for name, least in (("codes", 2), ("width", 1), ("layers", 1), ("heads", 1), ("classes", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least {least} is needed")
+        if self.width % (4 * self.heads):
+            raise ValueError(f"width is {self.width}; it must be a multiple of 4 x heads {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As stored under `architecture` in a model folder's `config.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TokenTransformerConfig:
+        """Inverse of `to_dict`. Raises TypeError for unknown fields and ValueError for values out of range."""
+        return cls(**values)
+
+
+class TokenTransformer(nn.Module):
+    """Codes of a grid -> logits of each code given those before it.
+
+    `forward` is for training: all tokens at once. `extend` is for sampling: a few tokens after those in a cache.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    prefix_length = 1
+
+    def __init__(self, config: TokenTransformerConfig):
+        super().__init__()
+        self.config = config
+        self.labels = nn.Embedding(config.classes + 1, config.width)
+        self.embedding = nn.Embedding(config.codes, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            CausalBlock(config.width, config.heads, config.mlp_ratio, config.dropout) for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, config.codes, bias=False)
+        h, w = config.grid
+        places = torch.cartesian_prod(torch.arange(1, h + 1), torch.arange(1, w + 1))
+        turn = rotation(torch.cat([places.new_zeros(1, 2), places]), config.width // config.heads)
+        self.register_buffer("cos", turn.cos, persistent=False)
+        self.register_buffer("sin", turn.sin, persistent=False)
+        init_transformer(self, config.layers)
+
+    @property
+    def tokens(self) -> int:
+        """Of a grid: rows times columns."""
+        return self.config.grid[0] * self.config.grid[1]
+
+    @property
+    def no_label(self) -> int:
+        """The label that asks for nothing: the one of unconditional models, and of guidance's other half."""
+        return self.config.classes
+
+    def prefix(self, batch: int, labels: Tensor | None) -> Tensor:
+        """Labels int64 (B,), or None for no class -> (B, prefix_length, width)."""
+        if labels is None:
+            labels = torch.full((batch,), self.no_label, device=self.head.weight.device)
+        return self.labels(labels)[:, None]
+
+    def forward(self, ids: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Ids int64 (B, n), the first n <= rows x columns of a grid -> logits (B, n, codes); [:, t] is of ids[:, t]."""
+        first = self.prefix(len(ids), labels)
+        x = torch.cat([first, self.embedding(ids[:, :-1])], dim=1)
+        hidden = self._through(x, 0, None)[:, self.prefix_length - 1 :]
+        return self.head(self.norm(hidden))
+
+    def new_cache(self, batch: int) -> Cache:
+        """An empty cache for pictures of the trained grid. The last token is never looked back at."""
+        c = self.config
+        most = self.prefix_length + self.tokens - 1
+        return Cache(c.layers, batch, c.heads, most, c.width // c.heads, self.head.weight)
+
+    def extend(self, cache: Cache, ids: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Ids int64 (B, n), the tokens after those in the cache -> logits (B, codes) of the one that comes next.
+
+        An empty cache takes in the prefix first, and n may be 0; `labels` count only then.
+        """
+        if cache.length and not ids.shape[1]:
+            raise ValueError("no tokens were given to a cache that holds some; what comes next was said before")
+        x = self.embedding(ids)
+        if not cache.length:
+            x = torch.cat([self.prefix(len(ids), labels), x], dim=1)
+        start = cache.length
+        hidden = self._through(x, start, cache)
+        cache.length = start + x.shape[1]
+        return self.head(self.norm(hidden[:, -1]))  # the head is a tenth of a small model: one token's is enough
+
+    def _through(self, x: Tensor, start: int, cache: Cache | None) -> Tensor:
+        """x (B, L, width), which stands at places `start` and after of the sequence -> what the last block gives."""
+        turn = self._turn(start, x.shape[1])
+        x = self.dropout(x)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, turn, cache, layer)
+        return x
+
+    def _turn(self, start: int, count: int) -> Rotation:
+        """Of places of the sequence; all of the prefix stands at row 0 and column 0."""
+        places = torch.arange(start, start + count, device=self.cos.device) - (self.prefix_length - 1)
+        places = places.clamp(min=0)
+        return Rotation(self.cos[places], self.sin[places])

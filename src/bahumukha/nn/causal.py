@@ -1,0 +1,125 @@
+"""Causal transformer blocks over a grid of tokens: QK-norm, 2-D rotary positions, keys and values kept in a cache.
+
+    q, k <- R(row, column) norm(q), R(row, column) norm(k)
+
+Half of the pairs of a head's numbers are turned by the row, half by the column, so that what two tokens say to each
+other depends on how far apart they are, either way (Su et al. 2021, "RoFormer"; over pictures, Heo et al. 2024, "Rotary
+Position Embedding for Vision Transformer"). The norm keeps the logits of attention bounded, and training stable
+(Henry et al. 2020; Dehghani et al. 2023).
+
+With a cache a token is computed once; the next one reads the keys and values of all before it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bahumukha.nn.attention import mlp
+
+BASE = 100.0
+"""The slowest pair turns by nearly 1 / BASE a token. Grids have sides of 8 to 64; with the 10,000 of texts most pairs
+would hardly turn at all."""
+
+
+class Rotation(NamedTuple):
+    """Cosines and sines of the angles, each (L, dim / 2)."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotation(positions: Tensor, dim: int) -> Rotation:
+    """The turns of heads of `dim` numbers, a multiple of 4, at positions (L, 2) of row and column."""
+    if dim % 4:
+        raise ValueError(f"a head has {dim} numbers; rows and columns each need pairs, so a multiple of 4 is needed")
+    quarter = dim // 4
+    frequency = BASE ** -(torch.arange(quarter, dtype=torch.float64, device=positions.device) / quarter)
+    angles = (positions.double()[:, :, None] * frequency).flatten(1)  # (L, dim / 2), the rows' first
+    return Rotation(angles.cos().float(), angles.sin().float())
+
+
+def rotated(x: Tensor, by: Rotation) -> Tensor:
+    """x (B, heads, L, dim), each pair (x_i, x_{i + dim / 2}) turned by its angle."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = by.cos.to(x.dtype), by.sin.to(x.dtype)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class Cache:
+    """Keys and values of the first `length` tokens, of all layers, in memory that is taken once."""
+
+    def __init__(self, layers: int, batch: int, heads: int, most: int, dim: int, like: Tensor):
+        """`most`: tokens that fit; `like`: a tensor of the device and type."""
+        self.keys = like.new_zeros(layers, batch, heads, most, dim)
+        self.values = like.new_zeros(layers, batch, heads, most, dim)
+        self.length = 0
+
+    @property
+    def most(self) -> int:
+        """Tokens that fit."""
+        return self.keys.shape[3]
+
+    def clear(self) -> None:
+        """Forget all tokens; the memory is used again."""
+        self.length = 0
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep what a layer computed of the new tokens, (B, heads, new, dim) -> of all, (B, heads, length + new, dim).
+
+        `length` is the caller's to raise, once all layers have been through.
+        """
+        end = self.length + keys.shape[2]
+        if end > self.most:
+            raise ValueError(f"{end} tokens do not fit a cache of {self.most}")
+        self.keys[layer, :, :, self.length : end] = keys
+        self.values[layer, :, :, self.length : end] = values
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+class CausalAttention(nn.Module):
+    """Multi-head attention of each token to itself and those before it."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not a multiple of heads {heads}")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.norm_q = nn.RMSNorm(width // heads)
+        self.norm_k = nn.RMSNorm(width // heads)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, turn: Rotation, cache: Cache | None = None, layer: int = 0) -> Tensor:
+        """x (B, L, width), the tokens that follow those in the cache; `turn` is theirs."""
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
+        q, k = rotated(self.norm_q(q), turn), rotated(self.norm_k(k), turn)  # (B, heads, L, d)
+        if cache is not None:
+            k, v = cache.append(layer, k, v)
+        new, known = q.shape[2], k.shape[2]
+        if new in (1, known):  # one token sees all; from the first token on it is the plain triangle
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=new > 1)
+        else:
+            seen = torch.ones(new, known, dtype=torch.bool, device=x.device).tril(known - new)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+class CausalBlock(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)), as `nn.attention.Block`."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0):
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = CausalAttention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = mlp(width, mlp_ratio, "gelu")
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, turn: Rotation, cache: Cache | None = None, layer: int = 0) -> Tensor:
+        """(B, L, width) -> (B, L, width)."""
+        x = x + self.dropout(self.attention(self.norm_attention(x), turn, cache, layer))
+        return x + self.dropout(self.mlp(self.norm_mlp(x)))
