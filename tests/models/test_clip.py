@@ -12,6 +12,7 @@ from bahumukha.models.clip import (
     MAX_LOGIT_SCALE,
     Clip,
     ClipConfig,
+    ImageTower,
     ImageTowerConfig,
     TextTowerConfig,
     contrastive_loss,
@@ -64,6 +65,24 @@ def test_mean_feature_is_taken_off(clip):
         assert clip.image.project(features)[1].abs().max() > 0
     finally:
         clip.image.mean = moved
+
+
+def test_a_mixture_of_classes_is_added():
+    """Pictures sure of their class move to its vector; unsure ones lie between."""
+    torch.manual_seed(0)
+    tower = ImageTower(ImageTowerConfig("tf_efficientnet_lite0", 64, classes=3), 16)
+    features = torch.randn(4, tower.trunk.num_features)
+    with torch.no_grad():
+        tower.mixture.vectors.weight.copy_(2 * torch.eye(16)[:3].T)
+        plain = F.normalize(tower.projection(features), dim=1)
+        tower.mixture.logits.weight.zero_()
+        tower.mixture.logits.bias.copy_(torch.tensor([0.0, 50.0, 0.0]))
+        assert torch.allclose(tower.project(features) - plain, 2 * torch.eye(16)[[1] * 4], atol=1e-5)
+        tower.mixture.logits.bias.zero_()
+        added = (tower.project(features) - plain)[0]
+    assert torch.allclose(added[:3], torch.full((3,), 2 / 3), atol=1e-5) and added[3:].abs().max() < 1e-6
+    with pytest.raises(ValueError, match="image.classes is -1"):
+        ImageTowerConfig(classes=-1)
 
 
 def test_config_survives_json():

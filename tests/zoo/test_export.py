@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from bahumukha.errors import ModelError
 from bahumukha.images import Preprocess
 from bahumukha.models.clip import Clip, ClipConfig, ImageTowerConfig, TextTowerConfig
+from bahumukha.models.regions import RegionHeadConfig
 from bahumukha.zoo.export import export_clip
 from bahumukha.zoo.folder import fingerprint
 from bahumukha.zoo.onnx import OnnxClip
@@ -43,7 +44,10 @@ def word_tokenizer() -> Tokenizer:
 def folder(tmp_path_factory):
     torch.manual_seed(0)
     text = TextTowerConfig(vocabulary=400, context_length=16, width=64, layers=2, heads=4)
-    model = Clip(ClipConfig(32, ImageTowerConfig("tf_efficientnet_lite0", 96), text)).eval()
+    head = RegionHeadConfig(width=32, heads=2, layers=1, queries=4, grid=3)
+    image = ImageTowerConfig("tf_efficientnet_lite0", 96, head=head, classes=9)
+    model = Clip(ClipConfig(32, image, text)).eval()
+    torch.nn.init.normal_(model.image.head.projection.weight, std=0.1)  # it starts at zero, and would say nothing
     out = tmp_path_factory.mktemp("models") / "small"
     export_clip(
         model,

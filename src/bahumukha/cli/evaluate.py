@@ -47,9 +47,12 @@ SOURCES = {
 WITH_EVERYDAY = {"--everyday", "--per-class", "--language", "--template", "--templates"}
 
 
+group = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
+"""`bahu evaluate`; commands that need PyTorch are in modules of their own."""
+
+
 def register(app: typer.Typer) -> None:
     """Add `bahu evaluate …`."""
-    group = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
     group.command("clip", epilog=EXAMPLES)(evaluate_clip)
     app.add_typer(group, name="evaluate")
 

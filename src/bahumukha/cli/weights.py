@@ -26,7 +26,9 @@ bahu models import ViT-B-32-quickgelu/openai
 
 bahu models import ViT-B-16/mine --weights epoch_32.pt
 
-bahu models import ./clip-vit-base-patch32 --precision int8"""
+bahu models import ./clip-vit-base-patch32 --precision int8
+
+bahu models import vqgan_imagenet_f16_1024.ckpt vqgan_imagenet_f16_1024.yaml"""
 
 EXPORT_EXAMPLES = """Examples:
 
@@ -34,12 +36,10 @@ bahu models export starter/clip --to clip-int8 --precision int8
 
 bahu models export ViT-B-32/laion2b_s34b_b79k --to clip-hf --format transformers"""
 
-PrecisionOption = Annotated[
-    str,
-    typer.Option(
-        metavar="PRECISION",
-        help="Of the ONNX graphs: float32; float16, stored so and computed in float32; int8, matrices computed so.",
-    ),
+PRECISION_HELP = "Of the ONNX graphs: float32; float16, stored so and computed in float32; int8, matrices computed so."
+PrecisionOption = Annotated[str, typer.Option(metavar="PRECISION", help=PRECISION_HELP)]
+ImportPrecisionOption = Annotated[
+    str | None, typer.Option(metavar="PRECISION", show_default="float16", help=PRECISION_HELP)
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
@@ -54,9 +54,14 @@ def import_weights(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="ARCHITECTURE/TAG as OpenCLIP names them, or a folder of transformers' CLIPModel or SiglipModel.",
+            help="ARCHITECTURE/TAG as OpenCLIP names them, a folder of transformers' CLIPModel or SiglipModel, or a "
+            "checkpoint of a taming-transformers VQGAN.",
         ),
     ],
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="A VQGAN's .yaml (default: beside the checkpoint, of the same name)."),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Checkpoint to take: .safetensors, or .pt, .bin of tensors.")
     ] = None,
@@ -64,18 +69,30 @@ def import_weights(
         Path | None, typer.Option(metavar="FILE", help="tokenizer.json or spiece.model, where the model needs one.")
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it (default: SOURCE).")] = None,
-    precision: PrecisionOption = "float16",
+    precision: ImportPrecisionOption = None,
     replace: Annotated[bool, typer.Option("--replace", help="Import again what is there under that name.")] = False,
     json: Json = False,
 ) -> None:
-    """Bring in public CLIP weights that are on this machine, for classify, index and search to take by name.
+    """Bring in public weights that are on this machine: of a CLIP, for classify, index and search, or of a VQGAN.
 
     Nothing is downloaded: weights are looked for in the Hugging Face cache, or given as a file.
     """
-    chosen = _precision(precision)
-    with _create_extra("import"):
-        from bahumukha.zoo.importing import import_model
-    folder = import_model(source, name=name, weights=weights, tokenizer=tokenizer, precision=chosen, replace=replace)
+    chosen = _precision(precision or "float16")
+    if config is not None or _is_checkpoint(source):
+        for option, value in (("--weights", weights), ("--tokenizer", tokenizer), ("--precision", precision)):
+            if value is not None:
+                raise UsageError(f"{option} is for CLIP models; {source} is taken for the checkpoint of a VQGAN")
+        with _create_extra("import"):
+            from bahumukha.zoo.taming import import_taming
+        folder = import_taming(Path(source).expanduser(), config, name=name, replace=replace)
+        hint = "bahu reconstruct PICTURE"
+    else:
+        with _create_extra("import"):
+            from bahumukha.zoo.importing import import_model
+        folder = import_model(
+            source, name=name, weights=weights, tokenizer=tokenizer, precision=chosen, replace=replace
+        )
+        hint = "bahu classify PICTURE --label cat --label dog"
     from bahumukha.zoo.cards import read_card
 
     card = read_card(folder)
@@ -83,7 +100,7 @@ def import_weights(
         print_json({"name": card.name, "folder": str(folder), "bytes": card.size})
     else:
         print(f"{card.name}  {megabytes(card.size)}  {folder}")
-        print(f"try: bahu classify PICTURE --label cat --label dog --model {card.name}")
+        print(f"try: {hint} --model {card.name}")
 
 
 def export_weights(
@@ -114,6 +131,11 @@ def export_weights(
     else:
         agreement = "" if image is None else f"  cosine to the original {image:.5f} (images), {text:.5f} (texts)"
         print(f"{done.folder}  {megabytes(done.bytes)}{agreement}")
+
+
+def _is_checkpoint(source: str) -> bool:
+    """Whether SOURCE is a file of weights; OpenCLIP's names and folders are not."""
+    return source.endswith((".ckpt", ".safetensors", ".pt", ".pth", ".bin")) and not Path(source).expanduser().is_dir()
 
 
 def _precision(text: str) -> Precision:

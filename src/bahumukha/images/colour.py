@@ -42,15 +42,24 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 def on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
     """L, RGB, RGBA, CMYK or LAB, in the colours of an ICC profile -> RGB in sRGB, transparency on white."""
+    converted = in_srgb(image, profile)
+    if converted.mode != "RGBA":
+        return converted
+    page = Image.new("RGB", image.size, "white")
+    page.paste(converted.convert("RGB"), mask=converted.getchannel("A"))
+    return page
+
+
+def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """L, RGB, RGBA, CMYK or LAB, in the colours of an ICC profile -> RGB in sRGB, or RGBA where it is transparent."""
     if image.mode != "RGBA":
         return _to_srgb(image, profile)
     alpha = image.getchannel("A")
     colours = _to_srgb(image.convert("RGB"), profile)
     if alpha.getextrema() == (255, 255):
         return colours
-    page = Image.new("RGB", image.size, "white")
-    page.paste(colours, mask=alpha)
-    return page
+    colours.putalpha(alpha)
+    return colours
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from bahumukha.errors import ImageError
-from bahumukha.images.colour import eight_bit, on_white
+from bahumukha.images.colour import eight_bit, in_srgb, on_white
 from bahumukha.images.info import TRANSPOSE, ImageInfo, info_of, orientation
 
 EXTENSIONS: frozenset[str] = frozenset(
@@ -39,7 +39,9 @@ def shown(source: Source) -> str:
     return "the picture given as bytes" if isinstance(source, bytes) else "the picture given as a stream"
 
 
-def open_image(source: Source, *, at_least: int | None = None, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+def open_image(
+    source: Source, *, at_least: int | None = None, max_pixels: int = DEFAULT_MAX_PIXELS, transparent: bool = False
+) -> Image.Image:
     """Read a picture as 8-bit RGB, upright, transparency on white, first frame, colours in sRGB.
 
     16-bit grey is scaled to 8 bits, not clipped; floats by the smallest usual range that holds them ([0, 1],
@@ -50,6 +52,7 @@ def open_image(source: Source, *, at_least: int | None = None, max_pixels: int =
       by a whole factor, with a shortest side of at least twice that; JPEG does so while decoding, several
       times faster.
     max_pixels: refuse pictures that declare more (width x height), before any of them is decoded.
+    transparent: keep what is transparent so, in RGBA, instead of on white; a picture without is RGB as ever.
 
     Raises ImageError, naming the file, for anything that cannot be read.
     """
@@ -68,7 +71,7 @@ def open_image(source: Source, *, at_least: int | None = None, max_pixels: int =
         pixels = eight_bit(image)
         if at_least is not None and (factor := min(pixels.size) // (2 * at_least)) > 1:
             pixels = pixels.reduce(factor)  # before the costly steps: a phone's HEIC shrinks 16 times
-        pixels = on_white(pixels, profile)
+        pixels = in_srgb(pixels, profile) if transparent else on_white(pixels, profile)
         if transpose is not None:
             pixels = pixels.transpose(transpose)
         pixels.info = {}  # an orientation or a profile left here would be applied twice by a careful caller

@@ -154,12 +154,14 @@ def _checked(hint: Any, value: Any, file: str, base: Path, key: str) -> Any:
 
 
 def _one_of(kinds: Sequence[Any], value: Any, file: str, base: Path, key: str) -> Any:
-    """Of several dataclasses, the one that knows most of the table's keys; of plain types, the first that takes it."""
+    """Of several dataclasses, the one that knows most of the table's keys, among those of its `kind` if it says one; of
+    plain types, the first that takes it."""
     if value is None and type(None) in kinds:
         return None
     kinds = [kind for kind in kinds if kind is not type(None)]
     tables = [kind for kind in kinds if is_dataclass(kind)]
     if isinstance(value, Mapping) and tables:
+        tables = [each for each in tables if value.get("kind") in _kinds(each)] or tables
         known = [{field.name for field in fields(kind)} for kind in tables]
         strangers = [len(set(value) - names) for names in known]
         return _checked(tables[strangers.index(min(strangers))], value, file, base, key)
@@ -170,6 +172,11 @@ def _one_of(kinds: Sequence[Any], value: Any, file: str, base: Path, key: str) -
         except UsageError as error:
             errors.append(error)
     raise errors[0]
+
+
+def _kinds(table: Any) -> tuple[Any, ...]:
+    """What a dataclass allows as its `kind`."""
+    return get_args(get_type_hints(table).get("kind"))
 
 
 def _sequence(origin: type, arguments: tuple[Any, ...], value: Any, file: str, base: Path, key: str) -> Any:

@@ -116,6 +116,18 @@ class Addressable(Protocol):
         ...
 
 
+class Stateful(Protocol):
+    """Something whose state a checkpoint holds beside the model's, such as a critic with an optimiser of its own."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
+        """Inverse of `state_dict`."""
+        ...
+
+
 def bfloat16_is_fast() -> bool:
     """Whether this processor multiplies bfloat16 in hardware; elsewhere autocast is many times slower."""
     if torch.cuda.is_available():
@@ -135,6 +147,7 @@ def train(
     before_step: Callable[[int, float], None] | None = None,
     rates: Mapping[str, float] | None = None,
     later: tuple[str, ...] = (),
+    beside: Stateful | None = None,
 ) -> Iterator[Report]:
     """Train in place, yielding a report every `log_every` steps, after each validation, and at the end.
 
@@ -143,13 +156,13 @@ def train(
 
     `validate(model) -> {name: score}` is called in eval mode without gradients, on the mean of the weights if there is
     one. `before_step(step, progress)` may lock and unlock parameters; those that are locked at first are named in
-    `later`. `rates`: factors of the learning rate by parameter name.
+    `later`. `rates`: factors of the learning rate by parameter name. `beside`: what else a resumed run takes up.
 
     Ctrl-C (or SIGTERM) ends the step in hand, writes a checkpoint and raises Interrupted, which says how to go on.
     Raises UsageError when the loss is not finite any more; the checkpoint before stays.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run = _Run(model, config, out, optimizer_for(model, config, rates=rates, later=later))
+    run = _Run(model, config, out, optimizer_for(model, config, rates=rates, later=later), beside)
     processes.same_start(model)
     if resume:
         run.take_up()
@@ -188,8 +201,10 @@ def train(
 class _Run:
     """The state of a run: all that a checkpoint holds, and the folder it is written to."""
 
-    def __init__(self, model: nn.Module, config: LoopConfig, out: Path, optimizer: Any):
-        self.model, self.config, self.out, self.optimizer = model, config, out, optimizer
+    def __init__(
+        self, model: nn.Module, config: LoopConfig, out: Path, optimizer: Any, beside: Stateful | None = None
+    ):
+        self.model, self.config, self.out, self.optimizer, self.beside = model, config, out, optimizer, beside
         self.device = next(model.parameters()).device
         self.trained = [p for group in optimizer.param_groups for p in group["params"]]
         self.mean = WeightMean(model, config.average) if config.average else None
@@ -329,6 +344,7 @@ class _Run:
             "best": self.best,
             "window": {name: torch.stack(values).cpu() for name, values in self.window.items()},
             "random": generators,
+            "beside": self.beside.state_dict() if self.beside else None,
         }
         write_whole(self.out / LAST, state)
         settings = {"step": self.step, "seconds": self.seconds(), **asdict(self.config)}
@@ -342,6 +358,8 @@ class _Run:
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.beside is not None and state.get("beside") is not None:
+                self.beside.load_state_dict(state["beside"])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:160]
             raise UsageError(

@@ -44,7 +44,7 @@ def import_model(
         if file is not None and not file.expanduser().is_file():
             raise UsageError(f"{option} {file}: no such file")
     name = name or (Path(source).expanduser().resolve().name if is_folder else _open_clip_name(source, weights))
-    target = runtime.data_home() / "models" / _checked(name)
+    target = runtime.data_home() / "models" / checked_name(name)
     if target.exists() and not replace:
         raise ModelError(f"{name}: already imported ({target}); --replace imports it again")
     if is_folder:
@@ -106,7 +106,8 @@ def _open_clip_name(source: str, weights: Path | None) -> str:
     return source if "/" in source or weights is None else f"{source}/{weights.stem}"
 
 
-def _checked(name: str) -> str:
+def checked_name(name: str) -> str:
+    """`name`, if a model may be imported under it. Raises UsageError."""
     parts = PurePosixPath(name).parts
     plain = all(part.strip() and not part.startswith(".") and "\\" not in part for part in parts)
     if not parts or len(parts) > DEEPEST_NAME or not plain or "/".join(parts) != name or name.startswith(STARTER):
