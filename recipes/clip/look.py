@@ -18,6 +18,7 @@ to put sentences where this stage put their meaning.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ from recipes.clip.classes import class_offsets
 from recipes.clip.concepts import Concepts
 from recipes.clip.guess import guess_prototypes
 from recipes.clip.pictures import PictureSet, name_of
-from recipes.clip.statements import StatementEncoder, falsified, statement_ids
+from recipes.clip.statements import StatementEncoder, falsified, held_out, mirrored, statement_ids
 from recipes.clip.targets import learn_targets
 from recipes.clip.teacher import SentenceEncoder
 from recipes.clip.texts import sense_ranks, word_counts
@@ -46,6 +47,10 @@ from recipes.clip.wordnet import WordNet, offset_of
 
 FINAL = "look.pt"
 """File of a run: everything that stage 3 reads."""
+
+
+SIDED = re.compile(r"\b(left|right|arrows?|flag|button|clock\w*|o.clock|keycap|map|letters?|numbers?)\b|[0-9]")
+"""Names of pictures that are another thing, or nothing, in a mirror."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +166,10 @@ class Objective:
         self.rows = np.array([self.row[name_of(r)] for r in pictures.records])
         chance = np.array([4.0 if r["style"] == "photo" else 1.0 for r in pictures.records])
         self.chance = np.cumsum(chance / chance.sum())
+        self.mirrors = np.array([not SIDED.search(name_of(r)) for r in pictures.records])
         self.scenes = [(part, i) for part in scenes for i in range(len(part))]
         self.parsed = [Scene.from_record(part.records[i]["scene"]) for part, i in self.scenes]
+        self.turned = np.array([not held_out(mirrored(plainly(scene))) for scene in self.parsed])
         self.things = [each for scene in self.parsed[:4000] for each in scene.objects]
         self.kinds, self.styles = vocabulary(self.parsed)
 
@@ -177,11 +184,15 @@ class Objective:
                 f, t = part.maps(which)
                 features.append(f)
                 tokens.append(t)
+            self._flipped = (rng.random(w.scene) < 0.5) & self.turned[self._drawn]
+            flips = np.concatenate([(rng.random(w.picture) < 0.5) & self.mirrors[shown], self._flipped])
+            seen = np.concatenate(tokens)
+            seen[: len(flips)][flips] = seen[: len(flips)][flips][:, :, ::-1]
             batch = {"rows": torch.from_numpy(self.rows[shown])}
             batch |= self._statements(rng)
             yield batch | {
                 "features": torch.from_numpy(np.concatenate(features)),
-                "tokens": torch.from_numpy(np.concatenate(tokens)),
+                "tokens": torch.from_numpy(seen),
             }
 
     def _parts(self, rng: np.random.Generator, shown: list[int]) -> Iterator[tuple[PictureSet, list[int]]]:
@@ -196,6 +207,7 @@ class Objective:
         true, wrong, of = [], [], []
         for place, i in enumerate(self._drawn):
             said = plainly(self.parsed[i]) if rng.random() < 0.4 else stated(self.parsed[i], rng)
+            said = mirrored(said) if self._flipped[place] else said
             false = falsified(said, rng, self.weights.wrong, self.things)
             true.append(said)
             wrong += false
@@ -261,6 +273,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--init", type=Path, help="run folder of an earlier stage 2 to go on from")
     parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose words are not used")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -286,8 +299,10 @@ def main() -> None:
     sets = [pictures, *scenes]
     measured = [torch.from_numpy(each.maps(list(range(0, len(each), 20)))[1]).flatten(0, 2) for each in sets]
     tower.head.standardise(torch.cat(measured)[:, None, None])
+    if args.init:
+        model.load_state_dict(torch.load(args.init / FINAL, weights_only=True)["model"])
     objective = Objective(model, concepts.names, pictures, scenes, photos, Weights())
-    loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=50)
+    loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=50, optimizer="muon")
     for report in train(model, objective.batches(seed=0), objective, loop, args.out):
         print(report, flush=True)
     torch.save(

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from bahumukha.data.scene_captions import Statement
 from bahumukha.data.scene_colours import BASIC, COLOURS
-from bahumukha.data.scenes import OPPOSITE, RELATIONS, SIZES, Ground, SceneObject
+from bahumukha.data.scenes import OPPOSITE, RELATIONS, SIZES, Ground, Scene, SceneObject, is_held_out
 from bahumukha.nn.attention import Block, padding_mask
 
 MOST_THINGS = 3
@@ -26,6 +26,7 @@ PLACES = ("", "left of", "right of", "above", "below", *(f"{way} {i}" for way in
 """Where a thing is said to be: nowhere, on one side of the other, or its number in a row."""
 _COLOURS = ("", *COLOURS)
 _SIZES = ("medium", *(size for size in SIZES if size != "medium"))
+WHITE = Ground(("white",), ((255, 255, 255),))
 FIELDS = 5
 """Kind, colour, number, size, place."""
 
@@ -88,14 +89,29 @@ class StatementEncoder(nn.Module):
 def falsified(said: Statement, rng: np.random.Generator, most: int, others: Sequence[SceneObject]) -> list[Statement]:
     """At most `most` statements that differ from a true one in one thing that it tells, of random kinds.
 
-    others: things that may be put in another's stead.
+    others: things that may be put in another's stead. None says what the held-out scenes show: as it is never true in
+    training, it would be learned to be false.
     """
     ways = [i for i in range(6) if _can(said, i)]
     found = []
     for way in (ways[i] for i in rng.permutation(len(ways))):
-        if len(found) < most and (wrong := _falsify(said, way, rng, others)) is not None:
+        if len(found) < most and (wrong := _falsify(said, way, rng, others)) is not None and not held_out(wrong):
             found.append(wrong)
     return found
+
+
+def held_out(said: Statement) -> bool:
+    """Whether a statement says what only the held-out scenes show (`data.scenes.is_held_out`)."""
+    if said.arrangement:
+        return bool(Scene(said.objects, said.ground or WHITE, said.arrangement).held_out())
+    return any(is_held_out((each.key, each.colour)) for each in said.objects if each.colour)
+
+
+def mirrored(said: Statement) -> Statement:
+    """What is true of the picture when left and right are exchanged."""
+    if said.arrangement in ("left of", "right of"):
+        return replace(said, arrangement=OPPOSITE[said.arrangement])
+    return replace(said, objects=said.objects[::-1]) if said.arrangement == "row" else said
 
 
 def _can(said: Statement, way: int) -> bool:

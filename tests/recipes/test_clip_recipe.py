@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -9,14 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from bahumukha.data.scene_captions import Statement, stated
+from bahumukha.data.scene_captions import Statement, plainly, stated
 from bahumukha.data.scenes import Ground, Scene, SceneObject
 from bahumukha.data.tokens import blank_tokenizer
 from recipes.clip.concepts import ANIMAL, Concepts, meanings
 from recipes.clip.guess import guess_prototypes
 from recipes.clip.names import Names
 from recipes.clip.pictures import PictureSet, on_ground, squared
-from recipes.clip.statements import StatementEncoder, falsified, statement_ids
+from recipes.clip.statements import StatementEncoder, falsified, held_out, mirrored, statement_ids
 from recipes.clip.targets import SHARE, learn_targets
 from recipes.clip.texts import by_length
 from recipes.clip.train import distil
@@ -121,7 +123,7 @@ def thing(key: str, colour: str | None, **more) -> SceneObject:
     return SceneObject(key, name, plural, colour=colour, **given | more)
 
 
-SCENE = Scene((thing("1", "blue"), thing("2", "red")), Ground(("white",), ((255, 255, 255),), 0.0), "left of")
+SCENE = Scene((thing("1", "green"), thing("2", "red")), Ground(("white",), ((255, 255, 255),), 0.0), "left of")
 
 
 @given(st.integers(0, 10_000))
@@ -129,13 +131,34 @@ def test_false_statements_differ_from_the_true_one(seed: int):
     rng = np.random.default_rng(seed)
     said = stated(SCENE, rng)
     kinds, styles = {"1": 0, "2": 1, "3": 2}, ["noto"]
-    true, *wrong = statement_ids([said, *falsified(said, rng, 6, [thing("3", None)])], kinds, styles)
-    assert wrong
+    false = falsified(said, rng, 6, [thing("3", None)])
+    assert not any(held_out(each) for each in false)  # it would only ever be seen to be false
+    true, *wrong = statement_ids([said, *false], kinds, styles)
     for each in wrong:
         changed = (each != true).nonzero()
         assert len(changed) > 0
         fields = set(changed[:, 1].tolist())
         assert len(fields) == 1 or len(set(changed[:, 0].tolist())) == 1  # one thing, or one property of two
+
+
+def test_colour_relation_number_and_thing_are_falsified():
+    said, rng = plainly(SCENE), np.random.default_rng(0)
+    false = [each for _ in range(30) for each in falsified(said, rng, 6, [thing("3", None)])]
+    changes = {
+        (a.key != b.key, a.colour != b.colour, a.count != b.count, each.arrangement != said.arrangement)
+        for each in false
+        for a, b in zip(said.objects, each.objects, strict=True)
+    }
+    assert changes >= {tuple(i == j for j in range(4)) for i in range(4)}
+
+
+def test_a_mirror_exchanges_sides_and_nothing_else():
+    said = plainly(SCENE)
+    assert mirrored(said) == replace(said, arrangement="right of") and mirrored(mirrored(said)) == said
+    above = replace(said, arrangement="above")
+    assert mirrored(above) == above
+    row = Statement((*said.objects, thing("3", None)), "row")
+    assert [each.key for each in mirrored(row).objects] == ["3", "2", "1"]
 
 
 def test_a_statement_means_the_same_from_either_side():

@@ -25,7 +25,7 @@ from bahumukha.nn.attention import Attention, mlp
 COLOURS = 12
 """Numbers a place that come from the pixels: mean, deviation, least and greatest of each channel."""
 
-DROPOUT = 0.1
+DROPOUT = 0.15
 """Part of the tokens' numbers that training leaves out."""
 
 
