@@ -337,7 +337,7 @@ def codec_config(values: Mapping[str, Any]) -> VqganConfig | VitCodecConfig:
         raise ModelError(f"'architecture.kind' is {kind!r}; it must be one of {', '.join(KINDS)}")
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     try:
-        if isinstance(values.get("quantizer"), Mapping):
+        if "quantizer" in values:
             arguments["quantizer"] = QuantizerConfig(**values["quantizer"])
         return _config_class(kind)(**arguments)
     except (TypeError, ValueError) as error:

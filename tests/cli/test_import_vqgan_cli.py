@@ -1,0 +1,73 @@
+"""`bahu models import` of a VQGAN's checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bahumukha.zoo.codecs import load_codec
+from tests import taming_models as taming
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A folder with tiny.ckpt and other.yaml, and diffusers' model of the same weights."""
+    folder = tmp_path_factory.mktemp("public")
+    torch.manual_seed(0)
+    values = taming.config({**taming.TINY_F8, "num_res_blocks": 1}, z=8, dim=8, codes=20)
+    theirs = taming.build_diffusers(values)
+    taming.save_lightning(taming.taming_state(theirs), folder / "tiny.ckpt")
+    taming.write_config(values, folder / "other.yaml")
+    return folder, theirs
+
+
+def test_imported_it_is_listed_and_gives_their_numbers(bahu: Any, made: Any, data_home: Path) -> None:
+    folder, theirs = made
+    ran = bahu("models", "import", folder / "tiny.ckpt", folder / "other.yaml", "--name", "public/tiny", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    printed = json.loads(ran.out)
+    assert printed["name"] == "public/tiny" and printed["folder"] == str(data_home / "models" / "public" / "tiny")
+    codec = load_codec("public/tiny")
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.inference_mode():
+        assert (codec(x)[0] - theirs(x).sample).abs().max() < 1e-4
+    listed = [json.loads(line) for line in bahu("models", "list", "--json").out.splitlines()]
+    assert {each["name"]: each["kind"] for each in listed}["public/tiny"] == "vqgan"
+    shown = bahu("models", "show", "public/tiny").out
+    assert "f8, 20 codes (tiny.ckpt)" in shown and "that of its source" in shown
+    assert [path.name for path in (data_home / "models" / "public").iterdir()] == ["tiny"]
+
+
+def test_the_config_beside_it_is_found_and_the_next_step_is_told(bahu: Any, made: Any, tmp_path: Path) -> None:
+    folder, _ = made
+    shutil.copy(folder / "tiny.ckpt", tmp_path / "tiny.ckpt")
+    shutil.copy(folder / "other.yaml", tmp_path / "tiny.yaml")
+    ran = bahu("models", "import", tmp_path / "tiny.ckpt")
+    assert ran.code == 0 and "try: bahu reconstruct PICTURE --model tiny" in ran.out
+    again = bahu("models", "import", tmp_path / "tiny.ckpt")
+    assert again.code == 1 and "--replace imports it again" in again.err and again.err.count("\n") == 1
+    assert bahu("models", "import", tmp_path / "tiny.ckpt", "--replace").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["FOLDER/tiny.ckpt"], "needs its config: bahu models import tiny.ckpt CONFIG.yaml"),
+        (["FOLDER/none.ckpt", "FOLDER/other.yaml"], "none.ckpt: no such file"),
+        (["FOLDER/tiny.ckpt", "FOLDER/none.yaml"], "none.yaml: cannot be read"),
+        (["FOLDER/other.yaml", "FOLDER/tiny.ckpt"], "give the checkpoint first, then its config"),
+        (["FOLDER/tiny.ckpt", "FOLDER/other.yaml", "--weights", "x.pt"], "--weights is for CLIP models"),
+        (["FOLDER/tiny.ckpt", "FOLDER/other.yaml", "--precision", "float16"], "--precision is for CLIP models"),
+        (["FOLDER/tiny.ckpt", "FOLDER/other.yaml", "--name", "../x"], "--name '../x'"),
+        (["FOLDER/tiny.ckpt", "FOLDER/other.yaml", "--name", "starter/x"], "not below starter/"),
+    ],
+)
+def test_mistakes_are_one_line(bahu: Any, made: Any, data_home: Path, arguments: list[str], message: str) -> None:
+    ran = bahu("models", "import", *(each.replace("FOLDER", str(made[0])) for each in arguments))
+    assert ran.code == 1 and message in ran.err and ran.err.count("\n") == 1
+    assert not (data_home / "models").exists()
