@@ -79,7 +79,11 @@ class ImageCodec(Protocol):
     downsampling: int
     codes: int
     latent_channels: int
-    latent_range: tuple[float, float]
+
+    @property
+    def latent_range(self) -> tuple[float, float]:
+        """Where latents may be clamped: the smallest and the largest number in any code."""
+        ...
 
     def encode(self, x: Any) -> Any:
         """(B, 3, H, W) -> latents (B, C, H / downsampling, W / downsampling)."""

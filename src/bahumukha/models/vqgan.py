@@ -161,8 +161,7 @@ class Vqgan(Codec):
     @property
     def last_layer(self) -> nn.Parameter:
         """Weight of the convolution that makes the pixels."""
-        assert isinstance(self.decoder, Decoder)
-        return self.decoder.conv_out.weight
+        return self.decoder.get_parameter("conv_out.weight")
 
 
 class Encoder(nn.Module):
