@@ -144,6 +144,13 @@ def test_large_tables_are_searched_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(quantizer(latents).ids, whole)
 
 
+def test_under_autocast_the_same_codes_are_nearest() -> None:
+    quantizer, latents = vector_quantizer(codes=300), random(2, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = quantizer(latents)
+    assert torch.equal(found.ids, quantizer(latents).ids) and found.latents.dtype == torch.float32
+
+
 def test_cosine_looks_at_directions_only() -> None:
     quantizer = vector_quantizer(cosine=True)
     features = random(2, 3, 4, 4)
@@ -228,6 +235,22 @@ def test_more_dead_codes_than_latents() -> None:
         quantizer(random(1, 3, 2, 2, seed=step))
         changed.append(int((quantizer.embedding.weight != before).any(1).sum()))
     assert changed[0] == 4 and changed == sorted(changed) and changed[-1] == 50
+
+
+def test_codes_come_back_where_they_are_missing_and_not_in_the_background() -> None:
+    quantizer = vector_quantizer(codes=8, usage_decay=0.5).train()
+    latents = torch.zeros(1, 3, 8, 8)  # seven places of eight are one and the same
+    latents[:, :, :, 0] = random(1, 3, 8)
+    for _ in range(20):
+        found = quantizer(latents)
+    assert usage(code_counts(found.ids, 8)) > 0.8
+
+
+def test_latents_that_are_all_alike_are_no_error() -> None:
+    quantizer = vector_quantizer(codes=4).train()
+    for _ in range(2):
+        quantizer.usage.zero_()
+        assert torch.equal(quantizer(torch.ones(1, 3, 4, 4)).latents, torch.ones(1, 3, 4, 4))
 
 
 @pytest.mark.parametrize(("training", "options"), [(False, {}), (True, {"dead_below": 0.0})])

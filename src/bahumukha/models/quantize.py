@@ -185,7 +185,7 @@ class VectorQuantizer(Quantizer):
 
     def prepare(self, features: Tensor) -> Tensor:
         """With cosine to norm 1, else unchanged."""
-        return F.normalize(features, dim=1) if self.cosine else features
+        return F.normalize(features.float(), dim=1) if self.cosine else features
 
     def forward(self, latents: Tensor) -> Quantized:
         """Latents (B, dim, h, w) -> nearest codes; losses `codebook` and `commitment`."""
@@ -219,7 +219,8 @@ class VectorQuantizer(Quantizer):
         codes = self.codebook().float()
         offset = -0.5 * codes.square().sum(1)
         parts = flat.split(max(1, LARGEST_TABLE // self.codes))
-        return torch.cat([torch.addmm(offset, part, codes.T).argmax(1) for part in parts])
+        with torch.autocast(flat.device.type, enabled=False):  # three digits of bfloat16 would not tell codes apart
+            return torch.cat([torch.addmm(offset, part, codes.T).argmax(1) for part in parts])
 
     @torch.no_grad()
     def _count(self, ids: Tensor) -> None:
@@ -230,12 +231,18 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def _revive(self, flat: Tensor) -> None:
-        """Dead codes become latents of the batch; where there are more dead codes, the rest waits for the next."""
+        """Dead codes become latents of the batch; where there are more dead codes, the rest waits for the next.
+
+        A latent is drawn by its squared distance from its code (as in k-means++, Arthur and Vassilvitskii 2007):
+        drawn evenly, most would be of a plain background, which has its code already.
+        """
         dead = (self.usage < self.dead_below / self.codes).nonzero()[:, 0]
         if not len(dead):
             return
         dead = dead[torch.randperm(len(dead), device=dead.device)[: len(flat)]]
-        chosen = flat[torch.randperm(len(flat), device=flat.device)[: len(dead)]]
+        distances = (flat - self.codebook()[self._nearest(flat)]).square().sum(1)
+        weights = distances + 1e-3 * distances.mean() + torch.finfo(torch.float32).tiny  # none is impossible
+        chosen = flat[weights[:LARGEST_TABLE].multinomial(len(dead))]
         if _several_processes():  # the first one's choice: codebooks must stay equal
             torch.distributed.broadcast(dead, 0)
             torch.distributed.broadcast(chosen, 0)

@@ -76,7 +76,7 @@ class Codec(nn.Module, ABC):
             raise UsageError(
                 f"ids are from {int(ids.min())} to {int(ids.max())}; this codec's go from 0 to {self.codes - 1}"
             )
-        return self.decode(self.quantizer.lookup(ids.view(-1, rows, columns)))
+        return self.decode(self.quantizer.lookup(ids.reshape(-1, rows, columns)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Quantized]:
         """(B, 3, H, W) in [-1, 1] -> its reconstruction, of the same shape, and what the quantiser made of it."""
