@@ -37,6 +37,10 @@ def test_it_is_the_papers_network(layers: int) -> None:
     x = torch.rand(2, 3, 64, 64) * 2 - 1
     assert torch.allclose(critic(x), reference(x), atol=1e-6)
     assert critic(x).shape[2:] == (64 // 2**layers - 2,) * 2
+    smallest = critic.config.smallest_side
+    assert critic.eval()(torch.rand(1, 3, smallest, smallest)).shape[2:] == (1, 1)
+    with pytest.raises(RuntimeError):
+        critic(torch.rand(1, 3, smallest - 1, smallest))
 
 
 @pytest.mark.parametrize(("layers", "side"), [(1, 16), (2, 34), (3, 70)])

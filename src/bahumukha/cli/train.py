@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
-    from bahumukha.train.clip_config import ClipTraining
+    import torch
+
     from bahumukha.train.loop import Report
+
+T = TypeVar("T")
 
 EXAMPLES = """
 Examples:
@@ -26,48 +29,107 @@ Examples:
 
 The result stands in OUT/model, ready for bahu classify --model OUT/model.
 """
+VQGAN_EXAMPLES = """
+Examples:
+
+  bahu train vqgan vqgan.toml --out runs/codec
+
+  bahu train vqgan vqgan.toml --init starter/vqgan --set optimisation.steps=500
+
+  bahu train vqgan --resume runs/codec
+
+Sheets of pictures beside their reconstructions come to OUT/reconstructions, the result to OUT/model.
+"""
+
+Config = Annotated[
+    Path | None,
+    typer.Argument(metavar="CONFIG", help="TOML file that says what to train on and how; not needed to resume."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override an option, as optimisation.steps=500. Repeatable."),
+]
+Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")]
+Init = Annotated[str | None, typer.Option(metavar="MODEL", help="Start from this model's weights.")]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of the run (default: runs/ and the config's name).")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line: the reports, then the model.")]
+
+
+class Run(Protocol):
+    """A training run of some kind of model, in its folder."""
+
+    def reports(self) -> Iterator[Report]:
+        """Train."""
+        ...
+
+    def export(self) -> Path:
+        """Write the model; returns its folder."""
+        ...
 
 
 def register(app: typer.Typer) -> None:
     """Add `bahu train …`."""
     group = typer.Typer(help="Train a model on your own pictures.", no_args_is_help=True)
     group.command("clip", epilog=EXAMPLES)(train_clip)
+    group.command("vqgan", epilog=VQGAN_EXAMPLES)(train_vqgan)
     app.add_typer(group, name="train")
 
 
 def train_clip(
-    config: Annotated[
-        Path | None,
-        typer.Argument(metavar="CONFIG", help="TOML file that says what to train on and how; not needed to resume."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override an option, as optimisation.steps=500. Repeatable."),
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")] = None,
-    init: Annotated[str | None, typer.Option(metavar="MODEL", help="Start from this model's weights.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the run (default: runs/ and the config's name).")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line: the reports, then the model.")] = False,
+    config: Config = None,
+    set_: Overrides = None,
+    resume: Resume = None,
+    init: Init = None,
+    out: Out = None,
+    json: Json = False,
 ) -> None:
     """Train a CLIP on pictures with captions: from nothing, from another model, or further.
 
     Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
     """
+    from bahumukha.train.clip import ClipRun, read_run
+    from bahumukha.train.clip_config import ClipTraining
+
+    settings, folder = _settings(ClipTraining, read_run, config, set_ or [], resume, init, out)
+    steps = settings.optimisation.steps
+    _train(lambda device: ClipRun(settings, folder, resume=resume is not None, device=device), steps, json)
+
+
+def train_vqgan(
+    config: Config = None,
+    set_: Overrides = None,
+    resume: Resume = None,
+    init: Init = None,
+    out: Out = None,
+    json: Json = False,
+) -> None:
+    """Train a picture codec (VQGAN) on pictures, which need no captions: from nothing, from another model, or further.
+
+    Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
+    """
+    from bahumukha.train.vqgan import VqganRun, read_run
+    from bahumukha.train.vqgan_config import VqganTraining
+
+    settings, folder = _settings(VqganTraining, read_run, config, set_ or [], resume, init, out)
+    steps = settings.optimisation.steps
+    _train(lambda device: VqganRun(settings, folder, resume=resume is not None, device=device), steps, json)
+
+
+def _train(begin: Callable[[torch.device], Run], steps: int, json: bool) -> None:
+    """Run it, report, export; `begin` makes the run on the device of this process."""
     import torch
 
     from bahumukha.cli.output import print_json
     from bahumukha.runtime import thread_count
     from bahumukha.train import processes
-    from bahumukha.train.clip import ClipRun
 
-    settings, folder = _settings(config, set_ or [], resume, init, out)
     with processes.joined() as device:
         torch.set_num_threads(max(1, thread_count() // processes.count()))
         first = processes.rank() == 0
-        run = ClipRun(settings, folder, resume=resume is not None, device=device)
-        with _bar(settings.optimisation.steps if first else 0) as moved_to:
+        run = begin(device)
+        with _bar(steps if first else 0) as moved_to:
             for report in run.reports():
                 moved_to(report.step)
                 if first:
@@ -78,24 +140,28 @@ def train_clip(
 
 
 def _settings(
-    config: Path | None, overrides: list[str], resume: Path | None, init: str | None, out: Path | None
-) -> tuple[ClipTraining, Path]:
-    """The checked settings and the folder of the run. Raises UsageError."""
+    kind: type[T],
+    read_run: Callable[[Path], dict[str, Any]],
+    config: Path | None,
+    overrides: list[str],
+    resume: Path | None,
+    init: str | None,
+    out: Path | None,
+) -> tuple[T, Path]:
+    """The checked settings of this kind, and the folder of the run. Raises UsageError."""
     from bahumukha.errors import UsageError
-    from bahumukha.train.clip import RUN, read_run
-    from bahumukha.train.clip_config import ClipTraining
     from bahumukha.train.config import from_table, overridden, read_table
 
     if resume is not None:
         if init is not None or (out is not None and out != resume):
             raise UsageError("--resume goes on in its own folder with its own weights; leave out --init and --out")
-        stored = read_run(resume)["config"]
+        stored, run = read_run(resume)["config"], resume / "run.json"
     elif config is None:
         raise UsageError("no CONFIG; give a TOML file, or --resume DIR to go on with a run")
-    table, file = (read_table(config), config) if config is not None else (stored, resume / RUN)  # type: ignore[operator]
+    table, file = (read_table(config), config) if config is not None else (stored, run)
     if init is not None:
         table["model"] = {"init": init}
-    settings = from_table(ClipTraining, overridden(table, overrides), str(file), file.parent)
+    settings = from_table(kind, overridden(table, overrides), str(file), file.parent)
     return settings, resume or out or Path("runs") / file.stem
 
 

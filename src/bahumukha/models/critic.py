@@ -41,6 +41,11 @@ class PatchCriticConfig:
         if self.norm == "group" and self.width % GROUPS:
             raise ValueError(f"width is {self.width}; with norm = 'group' it must be a multiple of {GROUPS}")
 
+    @property
+    def smallest_side(self) -> int:
+        """Pixels of a picture that gives one logit."""
+        return 3 * 2**self.layers
+
 
 class PatchCritic(nn.Module):
     """Pictures -> a logit a patch, above 0 where it seems real. Module numbers are those of taming-transformers."""

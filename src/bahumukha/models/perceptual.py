@@ -95,7 +95,7 @@ class Lpips(PerceptualDistance):
         Raises KeyError for a tensor that is missing and RuntimeError for one of another shape.
         """
         model = cls()
-        kernels = [m for group in model.groups for m in group if isinstance(m, nn.Conv2d)]  # type: ignore[union-attr]
+        kernels = [m for m in model.groups.modules() if isinstance(m, nn.Conv2d)]
         numbers = sorted({int(name.split(".")[1]) for name in vgg if name.startswith("features.")})
         if len(numbers) != len(kernels):
             raise KeyError(f"{len(kernels)} convolutions features.N are needed, there are {len(numbers)}")

@@ -89,7 +89,9 @@ class VitCodec(Codec):
     def last_layer(self) -> nn.Parameter:
         """Weight of the lapped map that makes the pixels."""
         assert isinstance(self.decoder, Decoder)
-        return self.decoder.pixels.weight
+        weight = self.decoder.pixels.weight
+        assert isinstance(weight, nn.Parameter)
+        return weight
 
 
 class Encoder(nn.Module):

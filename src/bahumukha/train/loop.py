@@ -201,9 +201,7 @@ def train(
 class _Run:
     """The state of a run: all that a checkpoint holds, and the folder it is written to."""
 
-    def __init__(
-        self, model: nn.Module, config: LoopConfig, out: Path, optimizer: Any, beside: Stateful | None = None
-    ):
+    def __init__(self, model: nn.Module, config: LoopConfig, out: Path, optimizer: Any, beside: Stateful | None = None):
         self.model, self.config, self.out, self.optimizer, self.beside = model, config, out, optimizer, beside
         self.device = next(model.parameters()).device
         self.trained = [p for group in optimizer.param_groups for p in group["params"]]
