@@ -18,7 +18,8 @@ from bahumukha import cli
 from bahumukha.train.record import read_metrics
 from tests.train.shapes import TINY_MODEL, WRITERS, write_csv, write_folder, write_listing, write_shards
 
-CONFIGS = sorted((Path(__file__).parents[2] / "recipes/configs").glob("*clip*.toml"))
+SHIPPED = Path(__file__).parents[2] / "recipes/configs"
+CONFIGS = sorted(file for kind in ("clip", "siglip") for file in SHIPPED.glob(f"{kind}-*.toml"))
 CHANCE = 1 / 64
 
 
