@@ -1,4 +1,4 @@
-"""python -m bench [encoder|vit|index|search|cold|training]... [--photos DIR]: all of them when none is named.
+"""python -m bench [encoder|vit|index|search|cold|training|tokens]... [--photos DIR]: all of them when none is named.
 
 On a busy machine the figures say nothing: stop other work first.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import encoders, indexing, searching, training
+from bench import encoders, indexing, searching, tokens, training
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
         "cold": searching.cold,
         "search": searching.warm,
         "training": training.clip,
+        "tokens": tokens.sliding,
     }
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="|".join(benches), help="benches to run")

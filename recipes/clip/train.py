@@ -69,6 +69,10 @@ class Weights:
     scale: float = 25.0
 
 
+NOUNS_ONLY = Weights(classes=128, coarse=48, noun=144, translation=0, name=0, scene=0)
+"""Of the test of unseen words, which takes three trainings and asks for no more than this."""
+
+
 @dataclass
 class Place:
     """Where texts belong: what stage 2 wrote, read again."""
@@ -136,7 +140,7 @@ class Texts:
         self.among = self.table[among]
         """Targets that every text is compared with."""
 
-    def draw(self, rng: np.random.Generator, scenes: bool = True) -> tuple[list[str], Tensor, int]:
+    def draw(self, rng: np.random.Generator) -> tuple[list[str], Tensor, int]:
         """Texts, targets (B, dim), and how many of the texts are not of scenes, which come last."""
         w = self.weights
         texts: list[str] = []
@@ -153,7 +157,7 @@ class Texts:
         rows.append(self.name_rows[shown])
         targets = self.table[np.concatenate(rows)]
         count = len(texts)
-        if scenes:
+        if w.scene:
             more, vectors = self._scenes(rng)
             texts, targets = texts + more, torch.cat([targets, vectors])
         return texts, targets, count
@@ -213,10 +217,12 @@ class Objective:
         distance = 1 - (texts * targets).sum(1)
         sizes = [w.classes, w.coarse, w.noun, w.translation, w.name, len(texts) - count]
         kinds = ("class", "coarse", "noun", "translation", "name", "scene")
-        losses = {kind: part.mean() for kind, part in zip(kinds, distance.split(sizes), strict=True)}
+        losses = {kind: part.mean() for kind, part in zip(kinds, distance.split(sizes), strict=True) if len(part)}
         losses["distil"] = distil(texts[:count], targets[:count], self.texts.among, w.scale)
-        losses["told"] = distil(texts[count:], targets[count:], targets[count:], w.scale)
-        loss = w.align * distance.mean() + w.distil * (losses["distil"] + losses["told"] * (len(texts) - count) / count)
+        loss = w.align * distance.mean() + w.distil * losses["distil"]
+        if len(texts) > count:
+            losses["told"] = distil(texts[count:], targets[count:], targets[count:], w.scale)
+            loss = loss + w.distil * losses["told"] * (len(texts) - count) / count
         return {"loss": loss, **losses}
 
 
@@ -266,6 +272,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose texts are not used")
+    parser.add_argument("--nouns-only", action="store_true", help="neither translations, names nor scenes")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
@@ -285,15 +292,16 @@ def main() -> None:
     scenes = [PictureSet.read(folder, "train").without(captions.hidden) for folder in args.scenes]
     translations = Translations.read(args.translations).without(captions.hidden)
     place = Place.read(args.look)
-    texts = Texts(place, captions, translations, pictures, scenes, Weights())
+    weights = NOUNS_ONLY if args.nouns_only else Weights()
+    texts = Texts(place, captions, translations, pictures, scenes, weights)
 
     model = new_clip(tokenizer, place.image)
     state = torch.load(args.init / "checkpoint.pt", weights_only=True)["model"]
     model.text.load_state_dict({k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")})
-    objective = Objective(model.text, tokenizer, texts, Weights())
+    objective = Objective(model.text, tokenizer, texts, weights)
     if not args.resume:
         solve_projection(objective)
-    loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, warmup_steps=100, log_every=50)
+    loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=50, optimizer="muon")
     for report in train(model, objective.batches(args.seed), objective, loop, args.out, args.resume):
         print(report, flush=True)
     steps = torch.load(args.out / "checkpoint.pt", weights_only=True)["step"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from bahumukha.nn.causal import Cache, CausalAttention, CausalBlock, Rotation, rotated, rotation
+from bahumukha.nn.causal import EPSILON, Cache, CausalAttention, CausalBlock, rotated, rotation
 
 
 def places(rows: int, columns: int) -> torch.Tensor:
@@ -13,15 +15,16 @@ def places(rows: int, columns: int) -> torch.Tensor:
 
 
 def test_rotation_turns_pairs_and_keeps_lengths() -> None:
-    x = torch.randn(1, 1, 12, 8, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, 12, 3, 8, generator=torch.Generator().manual_seed(0))
     turned = rotated(x, rotation(places(3, 4), 8))
     assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), atol=1e-5)
-    assert torch.equal(turned[:, :, 0], x[:, :, 0]), "row 0, column 0 is not turned"
-    by_hand = torch.complex(x[..., :4], x[..., 4:])
-    angle = torch.stack([torch.arange(3).repeat_interleave(4), torch.arange(4).repeat(3)], 1)[:, :, None]
-    angle = (angle * torch.tensor([1.0, 0.1])).flatten(1)  # BASE 100, two pairs a direction
-    expected = by_hand * torch.polar(torch.ones_like(angle), angle)
-    assert torch.allclose(turned, torch.cat([expected.real, expected.imag], -1), atol=1e-5)
+    assert torch.equal(turned[:, 0], x[:, 0]), "row 0, column 0 is not turned"
+    for place, (row, column) in enumerate(places(3, 4).tolist()):
+        for pair, angle in enumerate((row, row / 10, column, column / 10)):  # BASE 100, two pairs a direction
+            a, b = x[0, place, :, 2 * pair], x[0, place, :, 2 * pair + 1]
+            cos, sin = math.cos(angle), math.sin(angle)
+            assert torch.allclose(turned[0, place, :, 2 * pair], a * cos - b * sin, atol=1e-5)
+            assert torch.allclose(turned[0, place, :, 2 * pair + 1], b * cos + a * sin, atol=1e-5)
 
 
 def test_what_two_tokens_say_depends_on_their_distance_only() -> None:
@@ -39,14 +42,37 @@ def test_what_two_tokens_say_depends_on_their_distance_only() -> None:
 def test_attention_agrees_with_the_formula() -> None:
     torch.manual_seed(0)
     attention = CausalAttention(16, 2)
-    torch.nn.init.uniform_(attention.norm_q.weight)
+    torch.nn.init.uniform_(attention.scale)
     x, turn = torch.randn(2, 6, 16), rotation(places(2, 3), 8)
-    q, k, v = (part.reshape(2, 6, 2, 8).transpose(1, 2) for part in attention.qkv(x).chunk(3, -1))
-    q = rotated(q / q.pow(2).mean(-1, keepdim=True).sqrt() * attention.norm_q.weight, turn)
-    k = rotated(k / k.pow(2).mean(-1, keepdim=True).sqrt(), turn)
-    logits = (q @ k.mT / 8**0.5).masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
-    expected = attention.out((logits.softmax(-1) @ v).transpose(1, 2).reshape(2, 6, 16))
+    q, k, v = (part.reshape(2, 6, 2, 8) for part in attention.qkv(x).chunk(3, -1))
+
+    def normed(part: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        unit = part / (part.pow(2).mean(-1, keepdim=True) + EPSILON).sqrt()
+        return rotated(unit * scale, turn).transpose(1, 2)
+
+    logits = normed(q, attention.scale[:8]) @ normed(k, attention.scale[8:]).mT / 8**0.5
+    p = logits.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf).softmax(-1)
+    expected = attention.out((p @ v.transpose(1, 2)).transpose(1, 2).reshape(2, 6, 16))
     assert torch.allclose(attention(x, turn), expected, atol=1e-5)
+
+
+def test_attention_is_bounded_however_large_the_numbers() -> None:
+    """QK-norm: a stream a thousand times as strong asks the same questions."""
+    torch.manual_seed(0)
+    attention = CausalAttention(16, 2)
+    torch.nn.init.zeros_(attention.qkv.bias)
+    x, turn = torch.randn(1, 6, 16), rotation(places(2, 3), 8)
+    torch.nn.init.zeros_(attention.out.bias)
+    assert torch.allclose(attention(1000 * x, turn) / 1000, attention(x, turn), atol=1e-4)
+
+
+def test_half_precision() -> None:
+    torch.manual_seed(0)
+    block = CausalBlock(16, 2)
+    x, turn = torch.randn(1, 6, 16), rotation(places(2, 3), 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = block(x, turn).float()
+    assert torch.allclose(half, block(x, turn), atol=0.05)
 
 
 @pytest.mark.parametrize("parts", [(12,), (1,) * 12, (5, 1, 6), (1, 11)])
@@ -57,9 +83,9 @@ def test_the_cache_changes_nothing(parts: tuple[int, ...]) -> None:
     expected = blocks[1](blocks[0](whole, turn), turn)
     cache = Cache(2, 3, 2, 12, 8, whole)
     got = []
-    for x, cos, sin in zip(whole.split(parts, 1), turn.cos.split(parts), turn.sin.split(parts), strict=True):
+    for x, part in zip(whole.split(parts, 1), turn.split(parts), strict=True):
         for layer, block in enumerate(blocks):
-            x = block(x, Rotation(cos, sin), cache, layer)
+            x = block(x, part, cache, layer)
         cache.length += x.shape[1]
         got.append(x)
     assert torch.allclose(torch.cat(got, 1), expected, atol=1e-5)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bahumukha.nn.attention import init_transformer
-from bahumukha.nn.causal import Cache, CausalBlock, Rotation, rotation
+from bahumukha.nn.causal import Cache, CausalBlock, rotation
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ class TokenTransformer(nn.Module):
     `forward` is for training: all tokens at once. `extend` is for sampling: a few tokens after those in a cache.
     """
 
-    cos: Tensor
-    sin: Tensor
+    turns: Tensor
     prefix_length = 1
 
     def __init__(self, config: TokenTransformerConfig):
@@ -83,9 +82,8 @@ class TokenTransformer(nn.Module):
         self.head = nn.Linear(config.width, config.codes, bias=False)
         h, w = config.grid
         places = torch.cartesian_prod(torch.arange(1, h + 1), torch.arange(1, w + 1))
-        turn = rotation(torch.cat([places.new_zeros(1, 2), places]), config.width // config.heads)
-        self.register_buffer("cos", turn.cos, persistent=False)
-        self.register_buffer("sin", turn.sin, persistent=False)
+        turns = rotation(torch.cat([places.new_zeros(1, 2), places]), config.width // config.heads)
+        self.register_buffer("turns", torch.view_as_real(turns), persistent=False)  # as .to(dtype) takes it
         init_transformer(self, config.layers)
 
     @property
@@ -140,8 +138,10 @@ class TokenTransformer(nn.Module):
             x = block(x, turn, cache, layer)
         return x
 
-    def _turn(self, start: int, count: int) -> Rotation:
+    def _turn(self, start: int, count: int) -> Tensor:
         """Of places of the sequence; all of the prefix stands at row 0 and column 0."""
-        places = torch.arange(start, start + count, device=self.cos.device) - (self.prefix_length - 1)
-        places = places.clamp(min=0)
-        return Rotation(self.cos[places], self.sin[places])
+        turns = torch.view_as_complex(self.turns.float())
+        first = start - (self.prefix_length - 1)
+        if first >= 0:
+            return turns[first : first + count]
+        return turns[torch.arange(first, first + count, device=turns.device).clamp(min=0)]

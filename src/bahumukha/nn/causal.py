@@ -12,8 +12,6 @@ With a cache a token is computed once; the next one reads the keys and values of
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,30 +21,27 @@ from bahumukha.nn.attention import mlp
 BASE = 100.0
 """The slowest pair turns by nearly 1 / BASE a token. Grids have sides of 8 to 64; with the 10,000 of texts most pairs
 would hardly turn at all."""
+EPSILON = 1e-6
+"""Added to the mean square of a query or a key."""
 
 
-class Rotation(NamedTuple):
-    """Cosines and sines of the angles, each (L, dim / 2)."""
+def rotation(positions: Tensor, dim: int) -> Tensor:
+    """The turns of heads of `dim` numbers, a multiple of 4, at positions (L, 2) of row and column.
 
-    cos: Tensor
-    sin: Tensor
-
-
-def rotation(positions: Tensor, dim: int) -> Rotation:
-    """The turns of heads of `dim` numbers, a multiple of 4, at positions (L, 2) of row and column."""
+    Complex numbers of length 1, (L, dim / 2): the first half of the pairs turns by the row, the second by the column.
+    """
     if dim % 4:
         raise ValueError(f"a head has {dim} numbers; rows and columns each need pairs, so a multiple of 4 is needed")
     quarter = dim // 4
     frequency = BASE ** -(torch.arange(quarter, dtype=torch.float64, device=positions.device) / quarter)
-    angles = (positions.double()[:, :, None] * frequency).flatten(1)  # (L, dim / 2), the rows' first
-    return Rotation(angles.cos().float(), angles.sin().float())
+    angles = (positions.double()[:, :, None] * frequency).flatten(1)
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
 
-def rotated(x: Tensor, by: Rotation) -> Tensor:
-    """x (B, heads, L, dim), each pair (x_i, x_{i + dim / 2}) turned by its angle."""
-    first, second = x.chunk(2, dim=-1)
-    cos, sin = by.cos.to(x.dtype), by.sin.to(x.dtype)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+def rotated(x: Tensor, turn: Tensor) -> Tensor:
+    """x float32 (B, L, ..., dim), each pair (x_2i, x_2i+1) turned by its angle: a product of complex numbers."""
+    turn = turn.view(turn.shape[0], *[1] * (x.dim() - 3), turn.shape[1])
+    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
 
 
 class Cache:
@@ -89,14 +84,18 @@ class CausalAttention(nn.Module):
             raise ValueError(f"width {width} is not a multiple of heads {heads}")
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.norm_q = nn.RMSNorm(width // heads)
-        self.norm_k = nn.RMSNorm(width // heads)
+        self.scale = nn.Parameter(torch.ones(2 * width // heads))
+        """Of the numbers of each query, then of each key, after the norm; one axis, as norms have, so never decayed."""
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, turn: Rotation, cache: Cache | None = None, layer: int = 0) -> Tensor:
-        """x (B, L, width), the tokens that follow those in the cache; `turn` is theirs."""
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
-        q, k = rotated(self.norm_q(q), turn), rotated(self.norm_k(k), turn)  # (B, heads, L, d)
+    def forward(self, x: Tensor, turn: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
+        """x (B, L, width), the tokens that follow those in the cache; `turn` (L, dim / 2) is theirs."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, L, 3, heads, d)
+        # Queries and keys go through norm and rotation together: while sampling, the calls cost more than the sums.
+        qk = qkv[:, :, :2].float()
+        qk = qk * (qk.square().mean(-1, keepdim=True) + EPSILON).rsqrt() * self.scale.view(2, 1, -1)
+        q, k = rotated(qk, turn).to(qkv.dtype).transpose(1, 3).unbind(2)  # (B, heads, L, d)
+        v = qkv[:, :, 2].transpose(1, 2)
         if cache is not None:
             k, v = cache.append(layer, k, v)
         new, known = q.shape[2], k.shape[2]
@@ -119,7 +118,7 @@ class CausalBlock(nn.Module):
         self.mlp = mlp(width, mlp_ratio, "gelu")
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, turn: Rotation, cache: Cache | None = None, layer: int = 0) -> Tensor:
+    def forward(self, x: Tensor, turn: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
         """(B, L, width) -> (B, L, width)."""
         x = x + self.dropout(self.attention(self.norm_attention(x), turn, cache, layer))
         return x + self.dropout(self.mlp(self.norm_mlp(x)))
