@@ -12,7 +12,9 @@ from torch import Tensor
 
 from bahumukha.errors import UsageError
 from bahumukha.generate.tokens import OPEN, complete, generate, origin, sample_ids
+from bahumukha.models.quantize import QuantizerConfig
 from bahumukha.models.tokens import TokenTransformer, TokenTransformerConfig
+from bahumukha.models.vqgan import VqganConfig, build_codec
 from bahumukha.nn.sampling import Sampling, draw, guided, probabilities
 from bahumukha.protocols import ImageCodec
 from tests.fake_codec import BlockCodec, block_pictures
@@ -136,6 +138,24 @@ def test_completion_computes_the_given_half_in_one_call() -> None:
     counts = counted(model)
     last(complete(model, BlockCodec(), torch.zeros(1, 3, 32, 32)))
     assert counts == [9] + [1] * 7
+
+
+def test_completion_with_the_papers_codec() -> None:
+    config = VqganConfig(
+        ch=8, ch_mult=(1, 1, 1, 1), num_res_blocks=1, attn_resolutions=(), z_channels=8, embed_dim=4, groups=4,
+        quantizer=QuantizerConfig("vq", codes=27),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    codec = build_codec(config).eval().requires_grad_(False)
+    picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    ids = codec.quantize(codec.encode(picture)).ids
+    given = ids.clone()
+    given[:, 2:] = OPEN
+    drawn = last(sample_ids(tiny(), count=2, given=given))
+    assert torch.equal(drawn[:, :2], ids[:, :2].expand(2, -1, -1))
+    shown = last(complete(tiny(), codec, picture, count=2)).images
+    expected = (codec.decode_ids(drawn.flatten(1), (4, 4)).clamp(-1, 1) + 1) / 2
+    assert np.allclose(shown, expected.permute(0, 2, 3, 1).numpy(), atol=1e-6)
 
 
 def test_completion_with_a_label_a_picture() -> None:

@@ -71,7 +71,7 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
 def _factor(x: np.ndarray) -> np.ndarray:
     """(N, dim) -> A (at most dim rows, dim) with A^T A the covariance."""
     a = (x - x.mean(0)) / np.sqrt(len(x) - 1)
-    return np.linalg.qr(a, mode="r") if len(a) > a.shape[1] else a
+    return np.asarray(np.linalg.qr(a, mode="r")) if len(a) > a.shape[1] else a
 
 
 class CodeCounts:

@@ -110,7 +110,8 @@ def evaluate_codec(
     """
     check_size(codec, size)
     sums = {"psnr": 0.0, "ssim": 0.0, "perceptual": 0.0}
-    counts, failed = CodeCounts(codec.codes), []
+    counts = CodeCounts(codec.codes)
+    failed: list[tuple[str, str]] = []
     clouds: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {name: ([], []) for name in features or {}}
     seen = tokens = 0
     with progress(len(pictures), "reconstructing") as advance, torch.inference_mode():

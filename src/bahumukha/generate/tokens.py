@@ -175,9 +175,9 @@ class _Windows:
     ):
         self.model, self.grid, self.labels, self.cached = model, grid, labels, cached
         self.guidance = sampling.guidance if labels is not None else 1.0
-        if self.guidance != 1.0:
+        if labels is not None and self.guidance != 1.0:
             # Both halves in one batch: the second one is asked without a label.
-            self.labels = torch.cat([labels, torch.full_like(labels, model.no_label)])  # type: ignore[arg-type, type-var]
+            self.labels = torch.cat([labels, torch.full_like(labels, model.no_label)])
         self.strides = tuple(max(1, min(stride, size // 2)) for size in model.config.grid)
         self.at: dict[int, _Window] = {}
         """By the window's first column."""

@@ -65,7 +65,7 @@ class TokenBatch(NamedTuple):
     labels: Tensor | None
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what it makes could not be trained on
 def encode_pictures(
     codec: ImageCodec,
     pictures: Sequence[Path | bytes],
@@ -106,7 +106,7 @@ def encode_pictures(
     if not rows:
         raise UsageError("no pictures to encode" if not pictures else "none of the pictures could be read")
     chosen = None if labels is None else torch.tensor([labels[number] for number in kept])
-    return Codes(torch.cat(rows).clone(), chosen)
+    return Codes(torch.cat(rows), chosen)
 
 
 class TokenBatches:
