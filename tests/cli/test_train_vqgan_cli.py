@@ -212,6 +212,7 @@ def test_every_shipped_config_runs(tmp_path: Path, bahu: Callable[..., Any], fil
     shapes = write_listing(tmp_path / "shapes")
     sets = [f"optimisation.{each}" for each in ("steps=2", "log_every=1", "warmup_steps=0", "validate_every=0")]
     sets += [f"data.{i}.path={shapes}" for i in range(len(table["data"]))]
+    sets += [f"pictures.cache={tmp_path / 'cache'}"] if "pictures" in table else []
     sets += ["batch.sizes=[32]", "batch.pictures=[2]", "batch.shares=[1]", "output.sheet=2"]
     for i in range(len(table.get("validation", {}).get("sources", []))):
         sets += [f"validation.sources.{i}.path={shapes}", f"validation.sources.{i}.split=train", "validation.most=2"]
