@@ -135,6 +135,21 @@ def test_the_gradient_is_that_of_both_losses_with_the_papers_weight() -> None:
     assert all(torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-6) for name in expected)
 
 
+def test_half_precision_changes_little() -> None:
+    """Under autocast to bfloat16, as on processors and GPUs that have it."""
+    found = []
+    for enabled in (False, True):
+        model = codec()
+        objective = Reconstruction(model, LOSS, contrast, CRITIC)  # type: ignore[arg-type]
+        objective.before_step(0, 0.8)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses = objective(batch())
+        losses["loss"].backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        found.append(float(losses["l2"].detach()))
+    assert found[1] == pytest.approx(found[0], rel=0.05)
+
+
 def test_codes_are_counted_for_a_while() -> None:
     recent = RecentCodes(8)
     recent.add(torch.arange(8).repeat(3))
