@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from bahumukha.nn.causal import EPSILON, Cache, CausalAttention, CausalBlock, rotated, rotation
+from bahumukha.nn.causal import EPSILON, Cache, CausalAttention, CausalBlock
+from bahumukha.nn.rotary import rotated, rotation
 
 
 def places(rows: int, columns: int) -> torch.Tensor:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from bahumukha.nn.attention import Attention
-from bahumukha.nn.grid import ConvBlock, GridAttention, GridBlock, rotated, rotations
+from bahumukha.nn.grid import ConvBlock, GridAttention, GridBlock
+from bahumukha.nn.rotary import grid_positions, rotated, rotation
 
 WIDTH, HEADS = 32, 2
 
@@ -24,7 +25,7 @@ def grid(rows: int, columns: int, batch: int = 2) -> Tensor:
 def test_what_two_places_say_to_each_other_depends_on_their_distance_alone() -> None:
     q, k = torch.randn(2, 16)
     everywhere = [each.expand(1, 35, 1, 1, 16) for each in (q, k)]
-    turned_q, turned_k = (rotated(each, rotations(5, 7, 16)).view(5, 7, 16) for each in everywhere)
+    turned_q, turned_k = (rotated(each, rotation(grid_positions(5, 7), 16)).view(5, 7, 16) for each in everywhere)
     products = torch.einsum("rcd,RCd->rcRC", turned_q, turned_k)
     assert torch.allclose(products[:3, :4, 2:, 3:].diagonal(0, 0, 2).diagonal(0, 0, 1), products[0, 0, 2, 3])
     assert torch.allclose(products[0, 0, 0, 0], q @ k, atol=1e-5)

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from bahumukha.nn.attention import init_transformer
-from bahumukha.nn.causal import Cache, CausalBlock, rotation
+from bahumukha.nn.causal import Cache, CausalBlock
+from bahumukha.nn.rotary import rotation
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
     q, k <- R(row, column) norm(q), R(row, column) norm(k)
 
-Half of the pairs of a head's numbers are turned by the row, half by the column, so that what two tokens say to each
-other depends on how far apart they are, either way (Su et al. 2021, "RoFormer"; over pictures, Heo et al. 2024, "Rotary
-Position Embedding for Vision Transformer"). The norm keeps the logits of attention bounded, and training stable
-(Henry et al. 2020; Dehghani et al. 2023).
+R turns pairs of a head's numbers by a token's place (`nn.rotary`). The norm keeps the logits of attention bounded, and
+training stable (Henry et al. 2020; Dehghani et al. 2023).
 
 With a cache a token is computed once; the next one reads the keys and values of all before it.
 """
@@ -17,31 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bahumukha.nn.attention import mlp
+from bahumukha.nn.rotary import rotated
 
-BASE = 100.0
-"""The slowest pair turns by nearly 1 / BASE a token. Grids have sides of 8 to 64; with the 10,000 of texts most pairs
-would hardly turn at all."""
 EPSILON = 1e-6
 """Added to the mean square of a query or a key."""
-
-
-def rotation(positions: Tensor, dim: int) -> Tensor:
-    """The turns of heads of `dim` numbers, a multiple of 4, at positions (L, 2) of row and column.
-
-    Complex numbers of length 1, (L, dim / 2): the first half of the pairs turns by the row, the second by the column.
-    """
-    if dim % 4:
-        raise ValueError(f"a head has {dim} numbers; rows and columns each need pairs, so a multiple of 4 is needed")
-    quarter = dim // 4
-    frequency = BASE ** -(torch.arange(quarter, dtype=torch.float64, device=positions.device) / quarter)
-    angles = (positions.double()[:, :, None] * frequency).flatten(1)
-    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
-
-
-def rotated(x: Tensor, turn: Tensor) -> Tensor:
-    """x float32 (B, L, ..., dim), each pair (x_2i, x_2i+1) turned by its angle: a product of complex numbers."""
-    turn = turn.view(turn.shape[0], *[1] * (x.dim() - 3), turn.shape[1])
-    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
 
 
 class Cache:

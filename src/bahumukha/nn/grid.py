@@ -1,9 +1,7 @@
 """Blocks on grids (B, h, w, width) of any size: attention with rotary positions, in windows once the grid is large.
 
-Positions are rotations of queries and keys (Su et al. 2021, "RoFormer"; in two dimensions with base 100 as Heo et al.
-2024, "Rotary Position Embedding for Vision Transformer"): half of each head turns with the row, half with the column,
-so that what one place sees of another depends on their distance alone and no size is special. A grid with a side longer
-than `window` is cut into even windows, every other block in the middle of the last one's (Liu et al. 2021, "Swin
+Positions are rotations of queries and keys (`nn.rotary`), so no size of a grid is special. One with a side longer than
+`window` is cut into even windows, every other block in the middle of the last one's (Liu et al. 2021, "Swin
 Transformer"): no place then looks further than in training, and the cost grows with the area, not with its square.
 """
 
@@ -16,26 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bahumukha.nn.attention import Attention, mlp
-
-BASE = 100.0
-"""Of the rotations: from one radian a step to about a hundredth."""
-
-
-def rotations(rows: int, columns: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """Cosines and sines for a grid, (2, rows * columns, dim / 2): the first half of the angles by row."""
-    count = dim // 4
-    frequency = BASE ** (-torch.arange(count, device=device) / count)
-    by_row = torch.arange(rows, device=device)[:, None] * frequency  # (rows, count)
-    by_column = torch.arange(columns, device=device)[:, None] * frequency
-    angle = torch.cat([by_row[:, None].expand(-1, columns, -1), by_column[None].expand(rows, -1, -1)], -1).flatten(0, 1)
-    return torch.stack([angle.cos(), angle.sin()])
-
-
-def rotated(x: Tensor, turns: Tensor) -> Tensor:
-    """x (..., L, parts, heads, dim), each pair (x_i, x_{i + dim / 2}) turned by the angles of its place."""
-    cosine, sine = turns.to(x.dtype)[:, :, None, None]
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * cosine - b * sine, b * cosine + a * sine], -1)
+from bahumukha.nn.rotary import grid_positions, rotated, rotation
 
 
 class GridAttention(Attention):
@@ -52,13 +31,14 @@ class GridAttention(Attention):
         """(B, h, w, width) -> (B, h, w, width)."""
         b, rows, columns, width = x.shape
         if max(rows, columns) <= self.window:
-            return self._attend(x.flatten(1, 2), rotations(rows, columns, width // self.heads, x.device)).view_as(x)
+            turns = rotation(grid_positions(rows, columns, x.device), width // self.heads)
+            return self._attend(x.flatten(1, 2), turns).view_as(x)
         down, across = (_Cut.of(side, self.window, self.shifted) for side in (rows, columns))
         padded = F.pad(x, (0, 0, *across.padding, *down.padding))
         cells = padded.view(b, down.count, down.side, across.count, across.side, width).transpose(2, 3)
         inside = down.inside(x.device)[:, None, :, None] & across.inside(x.device)[None, :, None]  # of no padding
         mask = inside.flatten(2).flatten(0, 1).repeat(b, 1)[:, None, None]  # (B windows, 1, 1, L)
-        turns = rotations(down.side, across.side, width // self.heads, x.device)
+        turns = rotation(grid_positions(down.side, across.side, x.device), width // self.heads)
         y = self._attend(cells.reshape(-1, down.side * across.side, width), turns, mask)
         y = y.view_as(cells).transpose(2, 3).reshape_as(padded)
         top, left = down.padding[0], across.padding[0]
@@ -68,7 +48,7 @@ class GridAttention(Attention):
         """x (N, L, width); mask bool (N, 1, 1, L), True where attention may look."""
         n, length, width = x.shape
         qkv = self.qkv(x).view(n, length, 3, self.heads, -1)
-        q, k = rotated(qkv[:, :, :2], turns).permute(2, 0, 3, 1, 4)  # (N, heads, L, d) each
+        q, k = rotated(qkv[:, :, :2].float(), turns).to(qkv.dtype).permute(2, 0, 3, 1, 4)  # (N, heads, L, d) each
         y = F.scaled_dot_product_attention(q, k, qkv[:, :, 2].transpose(1, 2), attn_mask=mask)
         return self.out(y.transpose(1, 2).reshape(n, length, width))
 
