@@ -1,0 +1,161 @@
+"""A picture of cells of one colour each: squares, bricks, hexagons, triangles, diamonds, or stitches of knitting.
+
+Each shape tiles the plane, and each pixel belongs to the one cell that its centre lies in; drawing is then a look-up
+in a list of colours, whatever the shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bahumukha.generate.drawers.base import Drawer, DrawerConfig, check_positive, clamp, read_options
+
+EXACT = "donot_use_mm_for_euclid_dist"
+
+
+@dataclass(frozen=True)
+class PixelOptions:
+    shape: str = "square"
+    """One of `SHAPES`."""
+    columns: int = 40
+    """Cells along the width of the picture."""
+    palette: Sequence[Sequence[float]] | Tensor | None = None
+    """Colours (N, 3) in [0, 1] that the cells are limited to; None: any."""
+    rate: float = 0.03
+    spread: float = 0.05
+    """Standard deviation of the start's colours about a grey of 1/2."""
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            raise ValueError(f"shape is {self.shape!r}; it must be one of {', '.join(SHAPES)}")
+        check_positive(self, "columns", "rate")
+        if self.spread < 0:
+            raise ValueError(f"spread is {self.spread}; it must be at least 0")
+        if self.palette is not None:
+            object.__setattr__(self, "palette", read_palette(self.palette))
+
+
+class PixelDrawer(Drawer):
+    """One variable, `colours`: (B, cells, 3) in [0, 1].
+
+    With a palette each cell shows the colour of it that is nearest (in RGB), and the gradient goes straight through.
+    A loaded picture is kept as the mean colour of each cell, and so exactly where cells have one colour.
+    """
+
+    def __init__(self, config: DrawerConfig):
+        super().__init__(config)
+        options = read_options(PixelOptions, config, "pixel")
+        self.cells = cell_map(options.shape, self.height, self.width, options.columns).to(self.device)
+        self._palette = None if options.palette is None else torch.as_tensor(options.palette).to(self.device)
+        cells = int(self.cells.max()) + 1
+        start = 0.5 + options.spread * torch.randn(self.count, cells, 3, generator=config.generator)
+        self._colours = self.add_variable("colours", start.clamp(0, 1), options.rate)
+
+    def render(self) -> Tensor:
+        """(B, 3, H, W) in [0, 1]."""
+        colours = clamp(self._colours, 0, 1)
+        if self._palette is not None:
+            nearest = self._palette[torch.cdist(colours.detach(), self._palette, compute_mode=EXACT).argmin(-1)]
+            colours = nearest + (colours - colours.detach())  # in this order the value is exactly the palette's
+        # An embedding, whose gradient is summed in the same order every time; that of plain indexing is not.
+        table = colours.permute(1, 0, 2).flatten(1)  # (cells, B 3)
+        return F.embedding(self.cells, table).permute(2, 0, 1).unflatten(0, (self.count, 3))
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Colours back to [0, 1]."""
+        self._colours.clamp_(0, 1)
+
+    @torch.no_grad()
+    def load_picture(self, pixels: Tensor) -> None:
+        """The mean colour of each cell."""
+        flat = self.checked(pixels)[0].flatten(1).T.double()  # (H W, 3)
+        sums = torch.zeros(self._colours.shape[1], 3, dtype=flat.dtype, device=flat.device)
+        sums.index_add_(0, self.cells.flatten(), flat)
+        counts = self.cells.flatten().bincount(minlength=len(sums))
+        self._colours.copy_((sums / counts[:, None]).float())
+
+
+def read_palette(palette: Sequence[Sequence[float]] | Tensor) -> Tensor:
+    """Colours as float32 (N, 3). Raises ValueError unless they are colours in [0, 1]."""
+    colours = torch.as_tensor(palette, dtype=torch.float32)
+    if colours.dim() != 2 or colours.shape[1] != 3 or not len(colours):
+        raise ValueError(f"palette has shape {tuple(colours.shape)}; it takes colours (N, 3)")
+    if not 0 <= float(colours.min()) <= float(colours.max()) <= 1:
+        raise ValueError("palette has numbers outside [0, 1]")
+    return colours
+
+
+# --- cells: centres of pixels, in units of a cell's width -> whole numbers that tell the cell
+
+
+def cell_map(shape: str, height: int, width: int, columns: int) -> Tensor:
+    """The cell of each pixel, int64 (height, width), numbered without gaps; `columns` cells fill the width."""
+    side = width / columns
+    y = (torch.arange(height, dtype=torch.float64)[:, None] + 0.5) / side
+    x = (torch.arange(width, dtype=torch.float64) + 0.5) / side
+    keys = torch.stack(torch.broadcast_tensors(*(key.long() for key in SHAPES[shape](x, y))), dim=-1)
+    _, cells = keys.flatten(0, 1).unique(dim=0, return_inverse=True)
+    return cells.view(height, width)
+
+
+def _square(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    return x.floor(), y.floor()
+
+
+def _brick(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Squares, every other row shifted by half of one."""
+    row = y.floor()
+    return (x + row.remainder(2) / 2).floor(), row
+
+
+def _hexagon(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """The nearest centre of a triangular lattice: regular hexagons, a corner up."""
+    rise = math.sqrt(3) / 2
+    best: tuple[Tensor, ...] | None = None
+    for step in (-1, 0, 1):  # the nearest centre lies in one of these rows
+        row = (y / rise).round() + step
+        shift = row.remainder(2) / 2
+        column = (x - shift).round()
+        distance = (x - shift - column).square() + (y - row * rise).square()
+        if best is None:
+            best = distance, column, row.expand_as(column)
+        else:
+            nearer = distance < best[0]
+            best = tuple(torch.where(nearer, new, old) for new, old in zip((distance, column, row), best, strict=True))
+    assert best is not None
+    return best[1:]
+
+
+def _triangle(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Equilateral triangles: rhombi of a skewed lattice, each cut along its shorter diagonal."""
+    row = y / (math.sqrt(3) / 2)
+    column = x - row / 2
+    return column.floor(), row.floor(), row.frac() + column.remainder(1) > 1
+
+
+def _diamond(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Squares that stand on a corner, as wide and as high as a cell."""
+    return (x + y).floor(), (x - y).floor()
+
+
+def _knit(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Stitches: a V a column wide, one above the other."""
+    column = x.floor()
+    return column, ((y + (x - column - 0.5).abs()) / 0.75).floor()
+
+
+SHAPES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, ...]]] = {
+    "square": _square,
+    "brick": _brick,
+    "hexagon": _hexagon,
+    "triangle": _triangle,
+    "diamond": _diamond,
+    "knit": _knit,
+}
