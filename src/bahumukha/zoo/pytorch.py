@@ -44,11 +44,12 @@ class TorchClip(ImageTextEncoder):
 
     # --- tensors in, tensors out ------------------------------------------------------------------------------
 
-    def encode_pixels(self, x: Tensor, size: int | None = None) -> Tensor:
+    def encode_pixels(self, x: Tensor, size: int | None = None, crop: bool = True) -> Tensor:
         """x (B, 3, H, W) in [0, 1], H and W >= 96 -> unit vectors (B, dim), differentiable.
 
         Resized (antialiased) and cropped as `preprocess` does it, so that a tensor and its saved picture embed alike.
         `size`: side that the tower is fed, its own by default; a smaller one is faster and a little less exact.
+        `crop`: False shows the tower all of a square x, as guidance wants its cutouts seen.
         """
         if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < SMALLEST_SIDE:
             raise ValueError(f"pixels have shape {tuple(x.shape)}; (B, 3, H, W) with H, W >= {SMALLEST_SIDE} is needed")
@@ -56,7 +57,7 @@ class TorchClip(ImageTextEncoder):
         side = size or p.size
         short = round(p.resize * side / p.size)
         height, width = x.shape[2:]
-        if p.mode == "squash":
+        if p.mode == "squash" or not crop:
             target = (side, side)
         else:
             target = (short * height // min(height, width), short * width // min(height, width))
