@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-TILE = 16
+TILE = 8
 """Side of a tile in pixels."""
-CHUNK = 2048
-"""Pairs of a tile and a stroke that are drawn at once: half a million numbers in each of twenty tensors, 40 MB."""
-PIECES = 12
+CHUNK = 4096
+"""Pairs of a tile and a stroke that are drawn at once: a quarter of a million numbers in each of twenty tensors."""
+PIECES = 10
 """Straight pieces of a cubic curve, at most 255 a stroke."""
 MOST = 0.9995
 """Of coverage: an eighth of a grey level short of 1, below which a product of logarithms stays finite."""
@@ -56,13 +56,9 @@ def paint_strokes(
     painted, order = [], []
     for tiles, strokes in _chunks(meets):
         corners = TILE * torch.stack([tiles % columns, tiles // columns], dim=1).to(line)
-        nearest = _nearest_pieces(line.detach(), strokes, corners)
-        painted.append(
-            checkpoint(
-                _paint_tiles, line, widths, colours, ground, strokes, corners, nearest, softness,
-                use_reentrant=False, preserve_rng_state=False,
-            )
-        )  # fmt: skip
+        nearest = _nearest_pieces(_ends(line.detach(), strokes, corners))
+        inputs = line, widths, colours, ground, strokes, corners, nearest, softness
+        painted.append(checkpoint(_paint_tiles, *inputs, use_reentrant=False, preserve_rng_state=False))
         order.append(tiles)
     picture = torch.cat(painted)[torch.cat(order).argsort()]  # (tiles, 3, TILE²), row after row
     picture = picture.view(rows, columns, 3, TILE, TILE).permute(2, 0, 3, 1, 4).reshape(3, rows * TILE, columns * TILE)
@@ -97,42 +93,46 @@ def _chunks(meets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     counts = meets.sum(1)
     order = counts.argsort(stable=True)  # tiles with about as many strokes are drawn together
     numbers = torch.arange(1, meets.shape[1] + 1, device=meets.device)
-    sizes = counts[order].tolist()
+    sizes = [max(1, size) for size in counts[order].tolist()]
     start = 0
     while start < len(sizes):
+        most = max(sizes[start] + 1, sizes[start] * 5 // 4)  # so that little has to be filled up
         end = start + 1
-        while end < len(sizes) and (end + 1 - start) * sizes[end] <= CHUNK and end - start < CHUNK:
+        while end < len(sizes) and sizes[end] <= most and (end + 1 - start) * sizes[end] <= CHUNK:
             end += 1
         tiles = order[start:end]
-        most = max(1, sizes[end - 1])
-        strokes = (meets[tiles] * numbers).topk(min(most, meets.shape[1]), dim=1).values - 1
-        yield tiles, strokes
+        yield tiles, (meets[tiles] * numbers).topk(sizes[end - 1], dim=1).values - 1
         start = end
 
 
-def _pixels(corners: Tensor) -> tuple[Tensor, Tensor]:
-    """x and y of the pixels' centres, each (C, 1, TILE²), row after row."""
-    steps = torch.arange(TILE, device=corners.device) + 0.5
+def _pixels(like: Tensor) -> Tensor:
+    """Centres of a tile's pixels, (TILE², 2), row after row, from the tile's corner."""
+    steps = torch.arange(TILE, device=like.device, dtype=like.dtype) + 0.5
     y, x = torch.meshgrid(steps, steps, indexing="ij")
-    return corners[:, 0, None, None] + x.flatten(), corners[:, 1, None, None] + y.flatten()
+    return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
 @torch.no_grad()
-def _nearest_pieces(line: Tensor, strokes: Tensor, corners: Tensor) -> Tensor:
-    """The number of the nearest piece, uint8 (C, M, TILE²)."""
-    x, y = _pixels(corners)
-    ends = line[strokes.clamp_min(0)]  # (C, M, K + 1, 2)
-    best = x.new_full((*strokes.shape, TILE * TILE), torch.inf)
+def _nearest_pieces(ends: Tensor) -> Tensor:
+    """Ends of pieces from their tiles' corners (C, M, K + 1, 2) -> number of the nearest, uint8 (C, M, TILE²).
+
+    With r from a piece's start to the pixel, e along the piece and t = r·e / |e|² in [0, 1] once clamped, the squared
+    distance is |r|² + |e|² t (t - 2 r·e / |e|²): two small matrix products a piece, of which p·p is left out.
+    """
+    pixels = _pixels(ends).T
+    best = ends.new_full((*ends.shape[:2], TILE * TILE), torch.inf)
     nearest = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
-    for k in range(line.shape[1] - 1):
-        ax, ay = ends[:, :, k, :1], ends[:, :, k, 1:]
-        dx, dy = ends[:, :, k + 1, :1] - ax, ends[:, :, k + 1, 1:] - ay
-        length = (dx.square() + dy.square()).clamp_min(1e-9)
-        rx, ry = x - ax, y - ay
-        t = torch.addcmul(rx * (dx / length), ry, dy / length).clamp_(0, 1)
-        distance = rx.addcmul_(t, -dx).square_().add_(ry.addcmul_(t, -dy).square_())
+    for k in range(ends.shape[2] - 1):
+        start = ends[:, :, k]
+        along = ends[:, :, k + 1] - start
+        length = along.square().sum(-1, keepdim=True).clamp_min(1e-9)
+        slope = along / length
+        place = (slope @ pixels).sub_((start * slope).sum(-1, keepdim=True))
+        clamped = place.clamp(0, 1)
+        distance = (-2 * start @ pixels).add_(start.square().sum(-1, keepdim=True))
+        distance.addcmul_(clamped.mul_(clamped.sub(place, alpha=2)), length)
         nearest.masked_fill_(distance < best, k)
-        best = torch.minimum(best, distance)
+        torch.minimum(best, distance, out=best)
     return nearest
 
 
@@ -147,23 +147,31 @@ def _paint_tiles(
     softness: float,
 ) -> Tensor:
     """(C, 3, TILE²)."""
-    x, y = _pixels(corners)
-    present, strokes = strokes >= 0, strokes.clamp_min(0)
-    # All look-ups are embeddings: their gradient is summed in the same order every time, that of indexing is not.
-    styles = F.embedding(strokes, torch.cat([widths[:, None], colours], dim=1))  # (C, M, 5)
-    start = strokes[..., None] * line.shape[1] + nearest
-    table = line.flatten(0, 1)
-    a, b = F.embedding(start, table), F.embedding(start + 1, table)  # (C, M, TILE², 2)
-    ax, ay = a.unbind(-1)
-    dx, dy = (b - a).unbind(-1)
+    styles = _look_up(torch.cat([widths[:, None], colours], dim=1), strokes)  # (C, M, 5)
+    ends = _ends(line, strokes, corners)
+    pieces = nearest.long()
+    ax, ay = (ends[:, :, :-1, axis].gather(2, pieces) for axis in (0, 1))  # (C, M, TILE²)
+    along = ends[:, :, 1:] - ends[:, :, :-1]
+    dx, dy = (along[..., axis].gather(2, pieces) for axis in (0, 1))
+    x, y = _pixels(line).T
+    rx, ry = x - ax, y - ay
     with torch.no_grad():
-        length = (dx.square() + dy.square()).clamp_min(1e-9)
-        t = (((x - ax) * dx + (y - ay) * dy) / length).clamp_(0, 1)
-    distance = ((x - ax - t * dx).square() + (y - ay - t * dy).square() + 1e-9).sqrt()  # a root has no slope at 0
+        t = ((rx * dx + ry * dy) / (dx.square() + dy.square()).clamp_min(1e-9)).clamp_(0, 1)
+    distance = ((rx - t * dx).square() + (ry - t * dy).square() + 1e-9).sqrt()  # a root has no slope at 0
     inside = (0.5 + (styles[..., :1] / 2 - distance) / (2 * softness)).clamp(0, 1)
-    opacity = MOST * styles[..., 4:] * present[..., None]
-    alpha = opacity * inside.square() * (3 - 2 * inside)  # (C, M, TILE²)
+    opacity = MOST * styles[..., 4:] * (strokes >= 0)[..., None]
+    alpha = opacity * inside.square() * (3 - 2 * inside)
     passed = torch.log1p(-alpha)
     through = passed.cumsum(1)  # logarithm of what a pixel still shows below each stroke
     seen = alpha * (through - passed).exp()
     return torch.einsum("cmp,cmk->ckp", seen, styles[..., 1:4]) + paper[:, None] * through[:, -1:].exp()
+
+
+def _ends(line: Tensor, strokes: Tensor, corners: Tensor) -> Tensor:
+    """The strokes' points as seen from the corners of their tiles, (C, M, K + 1, 2)."""
+    return _look_up(line.flatten(1), strokes).unflatten(2, line.shape[1:]) - corners[:, None, None]
+
+
+def _look_up(table: Tensor, strokes: Tensor) -> Tensor:
+    """Rows of strokes. An embedding sums its gradient in the same order every time, as indexing does not."""
+    return F.embedding(strokes.clamp_min(0), table)
