@@ -1,0 +1,197 @@
+"""What `bahu generate --with vqgan-clip` understands in a TOML file: one dataclass a section, one field an option.
+
+    prompt = "a red fox in the snow | blurry:-0.2"       --set losses.tv=0.5 overrides an option
+    drawer = "pixel"
+    [drawer_options]
+    shape = "hexagon"
+    [cutouts]
+    count = "8 -> 24"
+
+`QUALITY` holds tables of the same form: a tier is nothing but other defaults.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from bahumukha.errors import UsageError
+from bahumukha.generate.cutouts import CutoutConfig
+from bahumukha.generate.drawers import DRAWERS
+from bahumukha.generate.filters import FILTERS
+from bahumukha.generate.losses import LOSSES
+from bahumukha.generate.prompts import parse_story
+from bahumukha.generate.schedules import parse_schedule
+from bahumukha.generate.starts import StartConfig
+
+Value = float | str
+"""A number, or a schedule as "0.1, 0.01 at 75%" (`schedules`)."""
+Option = bool | int | float | str | tuple[float | str, ...]
+"""What a loss, a filter or a drawer takes as an option; each checks its own."""
+
+SMALLEST_SIDE, LARGEST_SIDE = 16, 2048
+MOST_STEPS = 100_000
+
+ASPECTS = {"square": (1, 1), "widescreen": (16, 9), "landscape": (4, 3), "portrait": (3, 4), "phone": (9, 16)}
+"""Shapes by name, width to height; their area is that of the tier's square."""
+
+QUALITY: dict[str, dict[str, Any]] = {
+    "draft": {"size": (160, 160), "steps": 100, "cutouts": {"count": 8, "sizes": (160,)}},
+    "normal": {"size": (224, 224), "steps": 250, "cutouts": {"count": 10, "sizes": (192,)}},
+    "better": {"size": (256, 256), "steps": 400, "cutouts": {"count": 16, "sizes": (192, 224)}},
+    "best": {"size": (384, 384), "steps": 600, "cutouts": {"count": 32, "batches": 2, "sizes": (192, 260)}},
+}
+"""Tiers: for two cores about half a minute, two minutes, six, and half an hour."""
+
+
+@dataclass(frozen=True)
+class GuidedConfig:
+    """All that decides a picture. The same config, seed among it, gives the same bits on one machine."""
+
+    prompt: str
+    """`a | b:0.5 ^ c` as in `prompts`."""
+    seed: int | str = 0
+    """A whole number, or any text."""
+    size: tuple[int, int] = (224, 224)
+    """Width and height in pixels."""
+    steps: int = 250
+    models: tuple[str, ...] = ("starter/clip",)
+    """CLIP models by name or folder; each has the same say."""
+    drawer: str = "fft"
+    drawer_options: dict[str, Option] = field(default_factory=dict)
+    codec: str = "starter/vqgan"
+    """Of the drawer `vqgan`: name or folder."""
+    rate: Value = "1, 0.1 at 75%"
+    """Factor of the drawer's own rates."""
+    cutouts: CutoutConfig = CutoutConfig()
+    losses: dict[str, Value | dict[str, Option]] = field(default_factory=dict)
+    """By name a weight, or a table of `weight` and the loss's options."""
+    filters: dict[str, dict[str, Option]] = field(default_factory=dict)
+    """By name a table of options; one after another, as written."""
+    start: StartConfig = StartConfig()
+    fade: float = 0.0
+    """Of a story: share of a chapter over which it passes into the next one."""
+    mask: Path | None = None
+    """A picture, white where prompts with `inside=` look."""
+    ema: float = 0.0
+    """Decay of a running mean of the parameters, which is what is shown; 0 for none."""
+    upscale: int = 1
+    """Times that the finished picture is enlarged (Lanczos)."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError or UsageError naming the field."""
+        story = parse_story(self.prompt, self.fade)
+        if any(prompt.place != "everywhere" for prompt in story.prompts) and self.mask is None:
+            raise ValueError("mask is not given, and a prompt has inside= or outside=; give a picture, white inside")
+        seed_number(self.seed)
+        if len(self.size) != 2 or not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in self.size):
+            raise ValueError(f"size is {list(self.size)}; both sides must be from {SMALLEST_SIDE} to {LARGEST_SIDE}")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise ValueError(f"steps is {self.steps}; it must be from 1 to {MOST_STEPS:,}")
+        if not self.models:
+            raise ValueError("models is empty; give at least one CLIP model, as starter/clip")
+        if self.drawer not in DRAWERS:
+            raise ValueError(f"drawer is {self.drawer!r}; it must be one of {', '.join(DRAWERS)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}; it must be at least 0 and below 1")
+        if not 1 <= self.upscale <= 8:
+            raise ValueError(f"upscale is {self.upscale}; it must be from 1 to 8")
+        parse_schedule(self.rate, "rate", least=0)
+        self._check_names()
+
+    def _check_names(self) -> None:
+        for name in self.losses:
+            if name not in LOSSES:
+                raise ValueError(f"losses.{name} is not known; there are {', '.join(LOSSES)}")
+            parse_schedule(self.loss_parts(name)[0], f"losses.{name}.weight")
+        for name in self.filters:
+            if name not in FILTERS:
+                raise ValueError(f"filters.{name} is not known; there are {', '.join(FILTERS)}")
+
+    def loss_parts(self, name: str) -> tuple[Value, dict[str, Any]]:
+        """Weight (1 if it is not said) and options of a loss."""
+        given = self.losses[name]
+        if not isinstance(given, Mapping):
+            return given, {}
+        options = dict(given)
+        weight: Any = options.pop("weight", 1.0)
+        return weight, options
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting in plain values that JSON holds; what is None is left out."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> GuidedConfig:
+        """Inverse of `to_dict`. Raises UsageError for a key that does not exist and values that are not allowed."""
+        values = _tuples(dict(settings))
+        unknown = values.keys() - {each.name for each in fields(cls)}
+        if unknown:
+            raise UsageError(f"settings: {', '.join(sorted(unknown))} is no option of this version")
+        try:
+            if "cutouts" in values:
+                values["cutouts"] = CutoutConfig(**values["cutouts"])
+            if "start" in values:
+                start = dict(values["start"])
+                values["start"] = StartConfig(**start | {k: Path(v) for k, v in start.items() if k == "picture"})
+            if "mask" in values:
+                values["mask"] = Path(values["mask"])
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"settings: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items() if each is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(each) for key, each in value.items()}
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
+
+
+def tier(quality: str, **settings: Any) -> GuidedConfig:
+    """A config with the defaults of a tier, sections merged: `tier("draft", prompt="a fox", cutouts={"flip": 0})`.
+
+    Raises UsageError.
+    """
+    return GuidedConfig.from_dict(merged(quality_table(quality), settings))
+
+
+def quality_table(quality: str) -> dict[str, Any]:
+    """The settings of a tier. Raises UsageError."""
+    if quality not in QUALITY:
+        raise UsageError(f"quality: {quality!r} was given; it is one of {', '.join(QUALITY)}")
+    return QUALITY[quality]
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables laid over one another: what `above` says holds; sections in both are merged."""
+    both = dict(below)
+    for key, value in above.items():
+        old = both.get(key)
+        both[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def seed_number(seed: int | str, picture: int = 0) -> int:
+    """A seed as the generators take it, of the `picture`-th of several: the next number for each.
+
+    Digits are their number, another text its hash, the same on every machine. Raises UsageError.
+    """
+    text = str(seed).strip()
+    if isinstance(seed, int) or text.lstrip("-").isdecimal():
+        if not 0 <= int(text) < 2**63 - picture:
+            raise UsageError(f"seed: {seed} was given; it takes a whole number from 0 up, below 2^63, or any text")
+        return int(text) + picture
+    if not text:
+        raise UsageError("seed: an empty text was given; it takes a whole number or any text")
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") + picture

@@ -1,0 +1,407 @@
+"""Guidance: it lowers its losses, a seed decides every bit, and a stopped run goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bahumukha.errors import BahumukhaError, ModelError, UsageError
+from bahumukha.generate.drawers import DrawerConfig
+from bahumukha.generate.guided import Painting, paint
+from bahumukha.generate.guided_config import QUALITY, GuidedConfig, seed_number, tier
+from bahumukha.protocols import Step
+from tests.tiny_guidance import CellsDrawer, ColourClip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny(prompt: str = "a red thing", **settings: Any) -> GuidedConfig:
+    """Twelve steps at 32 x 24 pixels, in fft unless it is said."""
+    cutouts = {"count": 6, "sizes": (16, 24)} | settings.pop("cutouts", {})
+    table = {"prompt": prompt, "size": (32, 24), "steps": 12, "rate": 1.0, "cutouts": cutouts}
+    return GuidedConfig.from_dict(table | settings)
+
+
+def cells(config: GuidedConfig) -> CellsDrawer:
+    return CellsDrawer(DrawerConfig(*config.size, seed=seed_number(config.seed)))
+
+
+def painted(config: GuidedConfig, **options: Any) -> list[Step]:
+    return list(paint(config, [ColourClip()], cells(config), **options))
+
+
+def last(config: GuidedConfig) -> np.ndarray:
+    return painted(config)[-1].images
+
+
+# --- what it does
+
+
+@pytest.mark.parametrize("drawer", ["cells", "fft", "pixel"])
+def test_the_loss_falls_and_the_picture_is_what_was_asked_for(drawer: str) -> None:
+    config = tiny(steps=40, drawer="fft" if drawer == "cells" else drawer)
+    steps = list(paint(config, [ColourClip()], cells(config) if drawer == "cells" else None))
+    assert [step.index for step in steps] == list(range(40)) and steps[0].total == 40
+    assert steps[-1].losses["total"] < 0.5 * steps[0].losses["total"]
+    images = steps[-1].images
+    assert images.shape == (1, 24, 32, 3) and images.dtype == np.float32
+    assert images.min() >= 0 and images.max() <= 1
+    red, green, blue = images.mean((0, 1, 2))
+    assert red > green + 0.1 and red > blue + 0.1
+
+
+def test_negative_prompts_push_away() -> None:
+    without, with_ = last(tiny("white")), last(tiny("white | red:-0.9"))
+    assert with_[..., 0].mean() < without[..., 0].mean() - 0.05
+
+
+def test_a_story_changes_what_is_painted() -> None:
+    steps = painted(tiny("red ^ blue", steps=60))
+    middle, end = steps[29].images.mean((0, 1, 2)), steps[-1].images.mean((0, 1, 2))
+    assert middle[0] > middle[2] and end[2] > end[0]
+
+
+def test_past_the_stop_nothing_moves() -> None:
+    steps = painted(tiny("red:1:4.9"))  # the loss is never above π² / 2 = 4.93
+    assert np.array_equal(steps[0].images, steps[-1].images)
+
+
+def test_other_losses_count() -> None:
+    plain = tiny(steps=30)
+    with_ = tiny(steps=30, losses={"symmetry": {"weight": 20.0, "axis": "vertical"}, "tv": 0.1})
+    one, other = painted(plain)[-1], painted(with_)[-1]
+    assert {"prompts", "symmetry", "tv", "total"} == set(other.losses)
+    assert other.losses["total"] == pytest.approx(sum(v for k, v in other.losses.items() if k != "total"))
+
+    def asymmetry(images: np.ndarray) -> float:
+        return float(np.abs(images - images[:, :, ::-1]).mean())
+
+    assert asymmetry(other.images) < 0.7 * asymmetry(one.images)
+
+
+def test_weights_and_counts_follow_their_schedules() -> None:
+    clip = ColourClip()
+    config = tiny(losses={"tv": "0, 1 at 50%"}, cutouts={"count": "2 -> 13"}, rate="1, 0 at 75%")
+    steps = list(paint(config, [clip], cells(config)))
+    assert ["tv" in step.losses for step in steps] == [False] * 6 + [True] * 6
+    assert [shape[0] for shape in clip.seen] == list(range(2, 14))
+    assert np.array_equal(steps[10].images, steps[11].images), "a rate of 0 moves nothing"
+    assert not np.array_equal(steps[7].images, steps[8].images)
+
+
+def test_filters_are_part_of_what_is_judged_and_shown() -> None:
+    images = last(tiny(filters={"lookup": {"colours": "[red, blue]"}}))
+    colours = {tuple(pixel) for pixel in images.reshape(-1, 3).round(4).tolist()}
+    assert colours <= {(1.0, 0.0, 0.0), (0.0, 0.0, 1.0)}
+
+
+def test_spots(tmp_path: Path) -> None:
+    half = np.zeros((24, 32, 3), np.uint8)
+    half[:, :16] = 255
+    Image.fromarray(half).save(tmp_path / "mask.png")
+    config = tiny("inside=red | outside=blue", steps=40, mask=str(tmp_path / "mask.png"))
+    images = last(config)
+    left, right = images[0, :, :16].mean((0, 1)), images[0, :, 16:].mean((0, 1))
+    assert left[0] > left[2] + 0.2 and right[2] > right[0] + 0.2
+
+
+def test_batches_have_the_gradient_of_the_whole() -> None:
+    def gradient(batches: int) -> torch.Tensor:
+        config = tiny(cutouts={"count": 7, "batches": batches, "noise": 0.0}, steps=1)
+        drawer = cells(config)
+        list(paint(config, [ColourClip()], drawer))
+        assert drawer.cells.grad is not None
+        return drawer.cells.grad
+
+    assert torch.allclose(gradient(1), gradient(3), rtol=1e-4, atol=1e-8)
+
+
+def test_the_gradient_is_that_of_the_loss() -> None:
+    """By taking small steps in the direction that it says."""
+    config = tiny(steps=1, losses={"tv": 0.5}, start={"pull": 1.0, "noise": "perlin"})
+
+    def loss(move: float) -> float:
+        painting = Painting(config, [ColourClip()], cells(config))
+        if move:
+            (value,) = painting._values()
+            value.data -= move * gradient
+        return painting._advance()["total"]
+
+    first = Painting(config, [ColourClip()], cells(config))
+    first._advance()
+    gradient = first._values()[0].grad
+    assert gradient is not None
+    slope = (loss(-1e-2) - loss(1e-2)) / 2e-2
+    assert slope == pytest.approx(float(gradient.square().sum()), rel=0.05)
+
+
+def test_several_models_have_the_same_say() -> None:
+    class Blues(ColourClip):
+        def encode_texts(self, texts: Any) -> np.ndarray:
+            return super().encode_texts(["blue"] * len(texts))
+
+    config = tiny(steps=30)
+    both = list(paint(config, [ColourClip(), Blues()], cells(config)))[-1]
+    red, green, blue = both.images.mean((0, 1, 2))
+    assert red > green + 0.1 and blue > green + 0.1
+
+
+def test_what_is_shown_is_the_running_mean_of_the_parameters() -> None:
+    config = tiny(ema=0.6)
+    drawer = cells(config)
+    expected = drawer.cells.detach().clone()
+    for number, step in enumerate(paint(config, [ColourClip()], drawer), 1):
+        expected.lerp_(drawer.cells.detach(), 1 - min(0.6, number / (9 + number)))
+        shown = torch.from_numpy(step.images).permute(0, 3, 1, 2)[:, :, ::8, ::8]
+        assert torch.allclose(shown, expected, atol=1e-6)
+    assert not torch.allclose(expected, drawer.cells, atol=1e-2)
+
+
+# --- starts
+
+
+def test_pulls_hold_the_picture_back() -> None:
+    far = last(tiny(start={"noise": "perlin"}))
+    start = painted(tiny(start={"noise": "perlin"}))[0].images
+    for pull_by in ("l2", "cosine", "spherical", "pixel"):
+        held = tiny(start={"noise": "perlin", "pull": 100.0, "pull_by": pull_by, "pull_until": 1.0})
+        steps = painted(held)
+        assert steps[0].losses["pull"] == pytest.approx(0, abs=1e-4)
+        assert steps[5].losses["pull"] > 0
+        assert np.abs(steps[-1].images - start).mean() < 0.7 * np.abs(far - start).mean(), pull_by
+
+
+def test_a_pull_that_has_decayed_is_gone() -> None:
+    steps = painted(tiny(start={"noise": "snow", "pull": 1.0, "pull_until": 0.5}))
+    assert ["pull" in step.losses for step in steps] == [True] * 6 + [False] * 6
+
+
+def test_a_start_picture(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), (0, 0, 255)).save(tmp_path / "blue.png")
+    first = painted(tiny(start={"picture": str(tmp_path / "blue.png")}))[0].images
+    assert np.allclose(first, (0, 0, 1))
+
+
+# --- the same bits
+
+
+def test_the_same_seed_and_settings_give_the_same_bytes() -> None:
+    config = tiny(seed="my seed", drawer="fft", losses={"tv": 0.1}, ema=0.5)
+
+    def run(config: GuidedConfig) -> bytes:
+        return b"".join(step.images.tobytes() for step in paint(config, [ColourClip()]))
+
+    torch.manual_seed(1)
+    one = run(config)
+    torch.manual_seed(2)
+    assert run(config) == one
+    assert run(GuidedConfig.from_dict(config.to_dict() | {"seed": "my seeds"})) != one
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    last(tiny())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("stops", [[1], [5], [3, 4, 11]])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"drawer": "fft", "ema": 0.9},
+        {"drawer": "pixel", "filters": {"wallpaper": {}}, "rate": "0.2 -> 1", "losses": {"tv": "0 -> 1"}},
+        {"drawer": "fft", "start": {"noise": "perlin", "pull": 2.0}},
+    ],
+)
+def test_a_stopped_run_goes_on_bit_for_bit(stops: list[int], settings: dict[str, Any], tmp_path: Path) -> None:
+    config = tiny("red | blue:-0.2 ^ green", **settings)
+    whole = list(paint(config, [ColourClip()]))
+    pieces: list[Step] = []
+    for at in [*stops, 12]:
+        torch.manual_seed(at)
+        painting = Painting(config, [ColourClip()])
+        if pieces:
+            painting.load(tmp_path / "checkpoint.pt")
+        steps = painting.steps()
+        while painting.done < at:
+            pieces.append(next(steps))
+        steps.close()
+        painting.save(tmp_path / "checkpoint.pt")
+    assert len(pieces) == len(whole)
+    for one, other in zip(whole, pieces, strict=True):
+        assert one.index == other.index and one.losses == other.losses
+        assert one.images.tobytes() == other.images.tobytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_every_so_many_steps() -> None:
+    assert [step.index for step in painted(tiny(), every=5)] == [4, 9, 11]
+    assert np.array_equal(painted(tiny(), every=5)[-1].images, last(tiny()))
+
+
+def test_a_finished_run_is_shown_again_and_goes_further(tmp_path: Path) -> None:
+    config = tiny()
+    painting = Painting(config, [ColourClip()], cells(config))
+    end = list(painting.steps())[-1]
+    painting.save(tmp_path / "c.pt")
+    again = Painting(config, [ColourClip()], cells(config))
+    again.load(tmp_path / "c.pt")
+    (only,) = again.steps()
+    assert np.array_equal(only.images, end.images) and only.index == 11
+    further = Painting(tiny(steps=15), [ColourClip()], cells(config))
+    further.load(tmp_path / "c.pt")
+    assert [step.index for step in further.steps()] == [12, 13, 14]
+
+
+def test_what_does_not_belong_to_a_run(tmp_path: Path) -> None:
+    config = tiny()
+    Painting(config, [ColourClip()], cells(config)).save(tmp_path / "c.pt")
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+
+    def load(config: GuidedConfig, name: str = "c.pt", clip: ColourClip | None = None) -> str:
+        with pytest.raises(ModelError) as error:
+            Painting(config, [clip or ColourClip()], cells(config)).load(tmp_path / name)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "another prompt" in load(tiny("a blue thing"))
+    assert "another cutouts" in load(tiny(cutouts={"count": 3}))
+    assert "other CLIP models" in load(config, clip=ColourClip("other"))
+    assert "junk.pt: not a painting" in load(config, "junk.pt")
+    assert "no such file" in load(config, "none.pt")
+
+
+# --- the best picture
+
+
+class Turning(ColourClip):
+    """Sees the opposite of what there is from its ninth look on."""
+
+    def encode_pixels(self, x: torch.Tensor, size: int | None = None, crop: bool = True) -> torch.Tensor:
+        seen = super().encode_pixels(x, size, crop)
+        return seen if len(self.seen) <= 8 else -seen
+
+
+def test_the_best_picture_is_that_of_the_lowest_loss() -> None:
+    config = tiny(steps=14)
+    painting = Painting(config, [Turning()], cells(config))
+    steps = list(painting.steps())
+    kept = painting.best_picture()
+    places = [i for i, step in enumerate(steps) if np.array_equal(step.images, kept)]
+    assert places == [7], "the last one before the turn"
+
+
+def test_where_the_goal_moves_the_last_picture_is_kept() -> None:
+    config = tiny("red ^ blue", steps=14)
+    painting = Painting(config, [Turning()], cells(config))
+    steps = painting.steps()
+    shown = [next(steps) for _ in range(12)]
+    assert np.array_equal(painting.best_picture(), shown[-1].images)
+
+
+def test_score() -> None:
+    config = tiny(steps=30)
+    painting = Painting(config, [ColourClip()], cells(config))
+    before = painting.score()
+    list(painting.steps())
+    assert -1 <= before < painting.score() <= 1
+    assert painting.score() > 0.8
+
+
+def test_a_loss_that_is_no_number_is_an_error_of_one_line() -> None:
+    class Broken(ColourClip):
+        def encode_pixels(self, x: torch.Tensor, size: int | None = None, crop: bool = True) -> torch.Tensor:
+            return super().encode_pixels(x, size, crop) * math.nan
+
+    config = tiny()
+    with pytest.raises(BahumukhaError, match="step 1; lower rate"):
+        list(paint(config, [Broken()], cells(config)))
+
+
+# --- settings
+
+
+def test_settings_come_back_from_json() -> None:
+    config = tiny(
+        "a | b:0.5",
+        seed="text",
+        drawer="pixel",
+        drawer_options={"shape": "hexagon"},
+        losses={"tv": "0.1 -> 0.2", "palette": {"weight": 2.0, "colours": "red"}},
+        filters={"tile": {"margin": 0.2}},
+        start={"noise": "snow", "picture": "a/b.png"},
+        cutouts={"count": "2 -> 4", "sizes": (16, 32)},
+        ema=0.5,
+    )
+    assert GuidedConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_tiers_are_other_defaults() -> None:
+    for name in QUALITY:
+        assert tier(name, prompt="a").steps == QUALITY[name]["steps"]
+    mixed = tier("draft", prompt="a", steps=7, cutouts={"flip": 0.0})
+    assert mixed.steps == 7 and mixed.cutouts.flip == 0
+    assert mixed.cutouts.count == QUALITY["draft"]["cutouts"]["count"]
+    work = [tier(q, prompt="a") for q in ("draft", "normal", "better", "best")]
+    amounts = [c.steps * int(c.cutouts.count) * max(c.cutouts.sizes) ** 2 for c in work]
+    assert amounts == sorted(amounts)
+
+
+def test_seeds() -> None:
+    assert seed_number(7) == seed_number("7") == 7 and seed_number(7, 2) == 9
+    assert seed_number("fox") == seed_number("fox") != seed_number("Fox")
+    assert seed_number("fox", 1) == seed_number("fox") + 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"prompt": ""}, "says nothing"),
+        ({"prompt": "inside=a"}, "mask"),
+        ({"seed": -1}, "seed"),
+        ({"seed": ""}, "seed"),
+        ({"size": (8, 32)}, "size"),
+        ({"steps": 0}, "steps"),
+        ({"models": ()}, "models"),
+        ({"drawer": "chalk"}, "drawer"),
+        ({"drawer_options": {"chalk": 1}, "drawer": "fft"}, "chalk"),
+        ({"rate": -1.0}, "rate"),
+        ({"rate": "fast"}, "rate"),
+        ({"losses": {"beauty": 1.0}}, "losses.beauty"),
+        ({"losses": {"tv": "much"}}, "losses.tv.weight"),
+        ({"losses": {"palette": {"weight": 1.0}}}, "palette"),
+        ({"filters": {"blur": {}}}, "filters.blur"),
+        ({"ema": 1.0}, "ema"),
+        ({"upscale": 0}, "upscale"),
+        ({"fade": 2.0}, "fade"),
+        ({"cutouts": {"flip": 2.0}}, "flip"),
+        ({"cutouts": {"count": "many"}}, "count"),
+        ({"cutouts": {"size": 3}}, "size"),
+        ({"start": {"noise": "fog"}}, "noise"),
+        ({"start": {"pull": -1.0}}, "pull"),
+        ({"start": {"pull_by": "force"}}, "pull_by"),
+        ({"start": {"pull_until": 0.0}}, "pull_until"),
+        ({"start": {"alpha": 2.0}}, "alpha"),
+        ({"start": {"picture": "missing.png"}}, "missing.png"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_each_wrong_setting_gives_one_clear_line(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(BahumukhaError) as error:
+        config = tiny(**{"prompt": "red"} | settings)
+        list(paint(config, [ColourClip()]))
+    assert named in str(error.value) and "\n" not in str(error.value)
+    assert isinstance(error.value, UsageError) or "missing.png" in str(error.value)
