@@ -306,8 +306,10 @@ def test_style_takes_the_stages_of_the_trunk(photo: Path, monkeypatch: pytest.Mo
         ("smoothness", {"edge": True}, "edge: True was given"),
         ("edge", {"colour": "rde"}, "did you mean red?"),
         ("edge", {"thickness": 2}, "thickness: 2 was given"),
+        ("edge", {"mask": 3}, "mask: 3 was given; it takes a text"),
         ("target", {"picture": ""}, "picture: '' was given"),
         ("style", {"picture": "a.png", "stages": [9]}, "stages: [9] was given"),
+        ("style", {"picture": "a.png", "stages": 2}, "stages: 2 was given; it takes a list"),
     ],
 )
 def test_what_is_wrong_is_one_line(name: str, options: dict[str, Any], said: str) -> None:

@@ -170,6 +170,8 @@ class EdgeLoss:
 
     def __post_init__(self) -> None:
         check_number("thickness", self.thickness, 0.001, 0.5)
+        if self.mask != "":
+            check_text("mask", self.mask, "mask.png")
         check_text("colour", self.colour, "white")
         object.__setattr__(self, "_goal", torch.tensor(parse_colour(self.colour, "colour")).view(3, 1, 1) / 255)
         object.__setattr__(self, "_mask", open_image(self.mask) if self.mask else None)
@@ -258,7 +260,8 @@ class StyleLoss:
     def __post_init__(self) -> None:
         check_text("picture", self.picture, "painting.jpg")
         check_number("size", self.size, 32, 1024)
-        if not self.stages or not all(isinstance(each, int) and 0 <= each <= 4 for each in self.stages):
+        stages = self.stages if isinstance(self.stages, (list, tuple)) else []
+        if not stages or not all(isinstance(each, int) and 0 <= each <= 4 for each in stages):
             raise UsageError(f"stages: {self.stages!r} was given; it takes a list of whole numbers from 0 to 4")
         self._goal  # noqa: B018  read now: a picture that is missing is an error before the first step
 
