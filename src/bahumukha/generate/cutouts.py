@@ -122,7 +122,10 @@ class Windows(NamedTuple):
     def parts(self, count: int) -> list[Windows]:
         """The same in `count` parts that differ by one window at most."""
         pieces = [each.tensor_split(count) for each in (self.corners, self.colours, self.noise)]
-        return [Windows(*each, self.side, self.fill) for each in zip(*pieces, strict=True)]
+        return [
+            Windows(corners, colours, noise, self.side, self.fill)
+            for corners, colours, noise in zip(*pieces, strict=True)
+        ]
 
 
 def draw_windows(

@@ -1,0 +1,149 @@
+"""`bahu generate`: a sentence becomes a picture while one watches."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bahumukha.cli.output import note_line
+from bahumukha.errors import ModelError, UsageError
+
+EXAMPLES = """
+Examples:
+
+  bahu generate "a red fox in the snow" --quality draft
+
+  bahu generate "a teapot | blurry:-0.3" -n 4 --seed tea --out teapots
+
+  bahu generate "a lighthouse" --drawer strokes --size 256x192 --video lighthouse.mp4
+
+  bahu generate "a forest ^ a city" --set losses.tv=0.5 --set cutouts.count=16 --out city.png
+
+  bahu generate --config city.png --seed 3        the same settings, another seed
+
+  bahu generate --resume generated/a-teapot-tea.run
+
+Ctrl-C keeps the best picture so far; --resume goes on exactly where it was.
+"""
+
+SYSTEMS = ("vqgan-clip", "dalle", "unclip")
+NOT_YET = "is not part of this version yet; vqgan-clip is"
+
+
+def register(app: typer.Typer) -> None:
+    """Add `bahu generate`."""
+    app.command("generate", epilog=EXAMPLES)(generate)
+
+
+def generate(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="PROMPT", help="What to show: a | b:0.5 | c:-0.3, and a ^ b for one after another."),
+    ] = None,
+    with_: Annotated[str, typer.Option("--with", metavar="SYSTEM", help="vqgan-clip, dalle or unclip.")] = SYSTEMS[0],
+    count: Annotated[
+        int, typer.Option("-n", metavar="N", min=1, max=1000, help="How many pictures, each with the next seed.")
+    ] = 1,
+    seed: Annotated[str | None, typer.Option(metavar="SEED", help="A whole number or any text (default: 0).")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Pixels, as 256x192; or square, widescreen, landscape, portrait, phone."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Steps (default: the quality's).")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR|FILE.png", help="Where the pictures go.")] = Path("generated"),
+    drawer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="vqgan, fft, pixel, strokes or line (default: fft).")
+    ] = None,
+    quality: Annotated[str, typer.Option(metavar="TIER", help="draft, normal, better or best.")] = "normal",
+    style: Annotated[str | None, typer.Option(metavar="NAME", help="Of --with dalle: the style to draw in.")] = None,
+    video: Annotated[
+        Path | None, typer.Option(metavar="OUT.mp4", help="Also a video of the picture's becoming.")
+    ] = None,
+    save_every: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Also the picture at every N steps, and what to go on from.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="SETTINGS", help="TOML file, or a PNG made by this command, with settings.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting. Repeatable.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a picture, nothing else on stdout.")] = False,
+) -> None:
+    """Paint pictures of a sentence, guided by CLIP.
+
+    Each PNG holds all its settings: --config PICTURE.png makes it again.
+    """
+    if with_ not in SYSTEMS:
+        raise UsageError(f"--with {with_}: it is one of {', '.join(SYSTEMS)}")
+    if with_ != SYSTEMS[0]:
+        raise UsageError(f"--with {with_}: {NOT_YET}")
+    if style is not None:
+        raise UsageError(
+            f"--style {style}: belongs to --with dalle; here say it in the prompt, as '… in the style of a woodcut'"
+        )
+    guided = _guided()
+    given: dict[str, Any] = {"prompt": prompt, "seed": seed, "size": size, "steps": steps, "drawer": drawer}
+    given = {key: value for key, value in given.items() if value is not None}
+    if resume is not None:
+        if given.keys() - {"steps"} or config is not None or set_ or count > 1 or video is not None:
+            raise UsageError("--resume goes on with the settings of its run; only --steps may be given besides")
+        runs = [guided.resumed(resume, steps)]
+    else:
+        settings = guided.settings(given, quality, config, set_ or [])
+        runs = guided.new_runs(settings, out, count, video, save_every)
+    with _stop_signals() as stop:
+        guided.paint_runs(runs, stop, json)
+
+
+def _guided() -> Any:
+    """The part that needs PyTorch. Raises ModelError where it is missing."""
+    try:
+        from bahumukha.cli import guided
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "bahumukha":
+            raise
+        needed = f"bahu generate needs {error.name}, of the extra [create]"
+        raise ModelError(f"{needed}: pip install 'bahumukha[create]'") from error
+    return guided
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Inside the block the first Ctrl-C or SIGTERM sets the event instead of breaking off a half-done step.
+
+    A second one is as without. What is ignored already (`nohup`) stays ignored; in threads nothing is changed.
+    """
+    asked = threading.Event()
+    before: dict[int, Any] = {}
+
+    def ask(number: int, frame: Any) -> None:
+        asked.set()
+        note_line("stopping after this step; once more to stop at once")
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None):
+                before[number] = handler
+                signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        for changed, handler in before.items():
+            signal.signal(changed, handler)
+
+
+def file_name(prompt: str, seed: int | str) -> str:
+    """A prompt and a seed as a file's name without ending: `a-red-fox-0`; letters of any script stay."""
+    words = re.sub(r"[\W_]+", "-", prompt).strip("-").lower()[:48].rstrip("-")
+    number = re.sub(r"[^\w]+", "-", str(seed)).strip("-")[:32]
+    return f"{words or 'picture'}-{number or 'seed'}"
