@@ -14,6 +14,7 @@ from bahumukha.generate.drawers.line import LineDrawer
 from bahumukha.generate.drawers.pixel import PixelDrawer
 from bahumukha.generate.drawers.strokes import StrokesDrawer
 from bahumukha.generate.drawers.vqgan import VqganDrawer
+from bahumukha.generate.registry import register
 
 __all__ = ["DRAWERS", "Drawer", "DrawerConfig", "build_drawer", "register_drawer"]
 
@@ -35,5 +36,5 @@ def build_drawer(name: str, config: DrawerConfig) -> Drawer:
 
 
 def register_drawer(name: str, factory: Callable[[DrawerConfig], Drawer]) -> None:
-    """Make a drawer known by a name; one that has the name already is replaced."""
-    DRAWERS[name] = factory
+    """Make a drawer known by a name, for `--drawer` too. Raises UsageError for a name that is taken."""
+    register("drawer", DRAWERS, name, factory)

@@ -18,7 +18,7 @@ class LineOptions:
     strokes: int = 24
     curves: int = 2
     """Cubic Bézier curves of a line, end to end."""
-    width: float = 0.012
+    width: float = 0.015
     """Of a line, in heights of the picture."""
     reach: float = 0.12
     """Of a new line: largest step from one control point to the next, along each axis, in heights."""

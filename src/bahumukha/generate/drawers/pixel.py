@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bahumukha.generate.drawers.base import Drawer, DrawerConfig, check_positive, clamp, read_options
-
-EXACT = "donot_use_mm_for_euclid_dist"
+from bahumukha.generate.palettes import nearest, parse_palette
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class PixelOptions:
     """One of `SHAPES`."""
     columns: int = 40
     """Cells along the width of the picture."""
-    palette: Sequence[Sequence[float]] | Tensor | None = None
-    """Colours (N, 3) in [0, 1] that the cells are limited to; None: any."""
+    palette: str | Sequence[str] | Sequence[Sequence[float]] | Tensor | None = None
+    """What the cells are limited to: `parse_palette`'s text, names, or colours (N, 3) in [0, 1]; None: any colour."""
     rate: float = 0.03
     spread: float = 0.05
     """Standard deviation of the start's colours about a grey of 1/2."""
@@ -61,8 +60,8 @@ class PixelDrawer(Drawer):
         """(B, 3, H, W) in [0, 1]."""
         colours = clamp(self._colours, 0, 1)
         if self._palette is not None:
-            nearest = self._palette[torch.cdist(colours.detach(), self._palette, compute_mode=EXACT).argmin(-1)]
-            colours = nearest + (colours - colours.detach())  # in this order the value is exactly the palette's
+            shown = self._palette[nearest(colours, self._palette)]
+            colours = shown + (colours - colours.detach())  # in this order the value is exactly the palette's
         # An embedding, whose gradient is summed in the same order every time; that of plain indexing is not.
         table = colours.permute(1, 0, 2).flatten(1)  # (cells, B 3)
         return F.embedding(self.cells, table).permute(2, 0, 1).unflatten(0, (self.count, 3))
@@ -82,8 +81,10 @@ class PixelDrawer(Drawer):
         self._colours.copy_((sums / counts[:, None]).float())
 
 
-def read_palette(palette: Sequence[Sequence[float]] | Tensor) -> Tensor:
-    """Colours as float32 (N, 3). Raises ValueError unless they are colours in [0, 1]."""
+def read_palette(palette: str | Sequence[str] | Sequence[Sequence[float]] | Tensor) -> Tensor:
+    """Colours as float32 (N, 3). Raises ValueError unless they are in [0, 1], UsageError for a text it cannot read."""
+    if isinstance(palette, Sequence) and palette and all(isinstance(each, str) for each in palette):
+        return parse_palette(palette if isinstance(palette, str) else f"[{','.join(map(str, palette))}]")
     colours = torch.as_tensor(palette, dtype=torch.float32)
     if colours.dim() != 2 or colours.shape[1] != 3 or not len(colours):
         raise ValueError(f"palette has shape {tuple(colours.shape)}; it takes colours (N, 3)")
