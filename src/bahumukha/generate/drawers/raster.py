@@ -149,12 +149,13 @@ class _Tiles(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        strokes, rest = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        line, widths, colours, *rest = ctx.saved_tensors
         with torch.enable_grad():
-            leaves = [tensor.detach().requires_grad_() for tensor in strokes]
-            painted = _paint_tiles(*leaves, *rest, ctx.softness)
-        found = torch.autograd.grad(painted, leaves, *gradients)
-        return *found, *[None] * (len(rest) + 1)
+            leaves = [tensor.detach().requires_grad_() for tensor in (line, widths, colours)]
+            arguments: list[Any] = [*leaves, *rest, ctx.softness]
+            painted = _paint_tiles(*arguments)
+        found = torch.autograd.grad(painted, leaves, gradients)
+        return *found, *[None] * (len(arguments) - len(leaves))
 
 
 def _paint_tiles(

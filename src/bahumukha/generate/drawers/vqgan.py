@@ -97,8 +97,8 @@ def latent_limits(codec: ImageCodec) -> tuple[Tensor, Tensor]:
     in a space of their own (Gumbel, projections): latents cannot be compared with them.
     """
     if not isinstance(codec, Codec):
-        low, high = codec.latent_range
-        return torch.tensor(low), torch.tensor(high)
+        lowest, highest = codec.latent_range
+        return torch.tensor(lowest), torch.tensor(highest)
     if isinstance(codec.quantizer, (GumbelQuantizer, ProjectedQuantizer)):
         return torch.tensor(-torch.inf), torch.tensor(torch.inf)
     low, high = codec.quantizer.codebook().aminmax(dim=0)
