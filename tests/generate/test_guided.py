@@ -17,6 +17,7 @@ from bahumukha.generate.drawers import DrawerConfig
 from bahumukha.generate.guided import Painting, paint
 from bahumukha.generate.guided_config import QUALITY, GuidedConfig, seed_number, tier
 from bahumukha.protocols import Step
+from tests.fake_codec import BlockCodec
 from tests.tiny_guidance import CellsDrawer, ColourClip
 
 
@@ -405,3 +406,37 @@ def test_each_wrong_setting_gives_one_clear_line(settings: dict[str, Any], named
         list(paint(config, [ColourClip()]))
     assert named in str(error.value) and "\n" not in str(error.value)
     assert isinstance(error.value, UsageError) or "missing.png" in str(error.value)
+
+
+# --- with a codec
+
+
+class StraightThrough(BlockCodec):
+    """The codec of blocks with gradients through its rounding."""
+
+    def quantize(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        nearest, ids, losses = super().quantize(latents)
+        return latents + (nearest - latents).detach(), ids, losses
+
+
+def test_the_vqgan_drawer_with_any_codec(tmp_path: Path) -> None:
+    config = tiny("blue", drawer="vqgan", steps=30)
+    steps = list(paint(config, [ColourClip()], codec=StraightThrough()))
+    assert steps[-1].losses["total"] < 0.7 * steps[0].losses["total"]
+    levels = set((steps[-1].images * 2).round(4).ravel().tolist())
+    assert levels <= {0.0, 1.0, 2.0}, "the codec's own colours and no others"
+    painting = Painting(config, [ColourClip()], codec=StraightThrough())
+    running = painting.steps()
+    for _ in range(11):
+        next(running)
+    painting.save(tmp_path / "c.pt")
+    again = Painting(config, [ColourClip()], codec=StraightThrough())
+    again.load(tmp_path / "c.pt")
+    assert list(again.steps())[-1].images.tobytes() == steps[-1].images.tobytes()
+
+
+def test_a_codec_that_is_missing_and_a_size_that_it_does_not_take() -> None:
+    with pytest.raises(UsageError, match="vqgan needs a codec"):
+        paint(tiny(drawer="vqgan"), [ColourClip()])
+    with pytest.raises(UsageError, match="multiples of 8"):
+        paint(tiny(drawer="vqgan", size=(30, 24)), [ColourClip()], codec=StraightThrough())
