@@ -13,6 +13,7 @@ from bahumukha import zoo
 from bahumukha.classify import label_embeddings
 from bahumukha.evaluate.clip import evaluate_photos
 from bahumukha.evaluate.composition import composition_scores, scene_questions
+from bahumukha.evaluate.everyday import evaluate_everyday
 from bahumukha.images import open_image
 from bahumukha.zoo.folder import find, fingerprint, read_config
 
@@ -45,7 +46,7 @@ SHOWS = {
     "rocket": "a rocket",
     "sheep": "a sheep",
 }
-STARTERS = ("starter/clip", "starter/clip-multilingual")
+STARTERS = ("starter/clip",)
 VALIDATION = Path(__file__).parents[2] / "shared" / "photos"
 """300 photographs that stand beside the checkout where the project is developed; never part of the project."""
 
@@ -53,11 +54,6 @@ VALIDATION = Path(__file__).parents[2] / "shared" / "photos"
 @pytest.fixture(scope="module")
 def encoder():
     return zoo.load()
-
-
-@pytest.fixture(scope="module")
-def multilingual():
-    return zoo.load("starter/clip-multilingual")
 
 
 @pytest.fixture(scope="module")
@@ -110,29 +106,38 @@ SHOWS_ONE_THING = {
 
 
 @pytest.mark.parametrize("language", ["en", "te", "hi", "fr", "zh", "ru"])
-def test_photographs_are_named_in_every_language(photos, multilingual, language):
-    _, images = photos
-    embeddings = multilingual.encode_images([images[name] for name in SHOWS_ONE_THING])
+def test_photographs_are_named_in_every_language(photos, encoder, language):
+    found, _ = photos
+    embeddings = np.stack([found[name] for name in SHOWS_ONE_THING])
     column = list(LANGUAGES).index(language)
-    names = multilingual.encode_texts([each[column] for each in SHOWS_ONE_THING.values()])
+    names = encoder.encode_texts([each[column] for each in SHOWS_ONE_THING.values()])
     right = (embeddings @ names.T).argmax(1) == np.arange(len(names))
     assert right.mean() >= LANGUAGES[language] - 0.01
 
 
-def test_numbers_and_colours_of_composed_scenes(multilingual):
-    found = {s.kind: s for s in composition_scores(multilingual, scene_questions(Path(__file__).parent / "scenes"))}
-    assert found["colour"].items >= 50 and found["colour"].right >= MULTILINGUAL["colour"]
-    assert found["count"].items >= 50 and found["count"].right >= MULTILINGUAL["count"]
+def test_numbers_and_colours_of_composed_scenes(encoder):
+    found = {s.kind: s for s in composition_scores(encoder, scene_questions(Path(__file__).parent / "scenes"))}
+    assert found["colour"].items >= 50 and found["colour"].right >= GATES["colour"]
+    assert found["count"].items >= 50 and found["count"].right >= GATES["count"]
 
 
 @pytest.mark.parametrize("name", STARTERS)
 def test_validation_photographs(name):
     if not VALIDATION.is_dir():
         pytest.skip("the validation photographs are not beside this checkout")
-    scores, gates = evaluate_photos(zoo.load(name), VALIDATION), GATES if name == STARTERS[0] else MULTILINGUAL
+    scores, gates = evaluate_photos(zoo.load(name), VALIDATION), GATES
     assert scores.photos == 300 and not scores.failed
     assert scores.top1 >= gates["top1"] and scores.top5 >= gates["top5"] and scores.coarse is not None
     assert scores.coarse >= gates["coarse"], scores.coarse_words
+
+
+def test_everyday_things_in_sixteen_languages(encoder):
+    if not VALIDATION.is_dir():
+        pytest.skip("the validation photographs are not beside this checkout")
+    scores = evaluate_everyday(encoder, VALIDATION)
+    by_language = {each.language: each.top1 for each in scores.languages}
+    assert len(by_language) == 16 and scores.mean_top1 >= GATES["languages"], by_language
+    assert by_language["en"] >= GATES["everyday"] and by_language["te"] >= GATES["telugu"], by_language
 
 
 def test_onnx_and_pytorch_agree_on_photographs(encoder, photos):
@@ -167,7 +172,16 @@ def test_card_states_what_it_must(name):
     assert json.loads((find(name) / "config.json").read_text())["steps"] > 0
 
 
-GATES = {"demo": 0.70, "top1": 0.80, "top5": 0.95, "coarse": 0.85}
-MULTILINGUAL = {"top1": 0.77, "top5": 0.94, "coarse": 0.84, "colour": 0.30, "count": 0.80}
-LANGUAGES = {"en": 0.8, "te": 0.5, "hi": 0.6, "fr": 0.8, "zh": 0.8, "ru": 0.6}
+GATES = {
+    "demo": 0.66,
+    "top1": 0.78,
+    "top5": 0.95,
+    "coarse": 0.85,
+    "everyday": 0.80,
+    "telugu": 0.77,
+    "languages": 0.73,
+    "colour": 0.55,
+    "count": 0.80,
+}
+LANGUAGES = {"en": 0.83, "te": 0.66, "hi": 0.75, "fr": 0.83, "zh": 0.83, "ru": 0.75}
 """A little below what the cards state and what was measured, so that only a real loss fails."""

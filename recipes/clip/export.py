@@ -12,9 +12,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from bahumukha.models.clip import Clip
 from bahumukha.zoo.export import export_clip
-from recipes.clip.train import FINAL, clip_config
+from recipes.clip.train import FINAL, new_clip
 from recipes.clip.trunk import PREPROCESS
 
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}")
@@ -26,7 +25,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--logit-scale", type=float, help="of the probabilities (default: as trained)")
     parser.add_argument("--steps", type=int, help="steps of all stages together (default: of this run)")
     parser.add_argument("--name", default="starter/clip")
@@ -36,7 +34,8 @@ def main() -> None:
 
     state = torch.load(args.run / FINAL, weights_only=True)
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
-    model = Clip(clip_config(tokenizer, args.dim))
+    image = {k.removeprefix("image."): v for k, v in state["model"].items() if k.startswith("image.")}
+    model = new_clip(tokenizer, image)
     model.load_state_dict(state["model"])
     if args.logit_scale:
         torch.nn.init.constant_(model.log_scale, math.log(args.logit_scale))
@@ -48,6 +47,7 @@ def main() -> None:
         preprocess=PREPROCESS,
         templates=TEMPLATES,
         steps=args.steps or state["step"],
+        image_storage="int8",
         twin=not args.onnx_only,
     )
     for file in sorted(args.out.rglob("*")):

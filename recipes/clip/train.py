@@ -21,7 +21,7 @@ far matters more than the exact place. The text tower's last matrix is solved fo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class Weights:
     scale: float = 25.0
 
 
+KINDS = ("class", "coarse", "noun", "translation", "name", "scene")
 NOUNS_ONLY = Weights(classes=128, coarse=48, noun=144, translation=0, name=0, scene=0)
 """Of the test of unseen words, which takes three trainings and asks for no more than this."""
 
@@ -210,14 +211,18 @@ class Objective:
                 "count": torch.tensor(count),
             }
 
+    def sizes(self, texts: int, count: int) -> list[int]:
+        """How many of a batch are of each of `KINDS`; the last `texts - count` are of scenes."""
+        w = self.weights
+        return [w.classes, w.coarse, w.noun, w.translation, w.name, texts - count]
+
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Batch -> losses by name."""
         w, targets, count = self.weights, batch["targets"], int(batch["count"])
         texts = F.normalize(by_length(self.text, batch["ids"], batch["mask"], groups=8), dim=1)
         distance = 1 - (texts * targets).sum(1)
-        sizes = [w.classes, w.coarse, w.noun, w.translation, w.name, len(texts) - count]
-        kinds = ("class", "coarse", "noun", "translation", "name", "scene")
-        losses = {kind: part.mean() for kind, part in zip(kinds, distance.split(sizes), strict=True) if len(part)}
+        parts = distance.split(self.sizes(len(texts), count))
+        losses = {kind: part.mean() for kind, part in zip(KINDS, parts, strict=True) if len(part)}
         losses["distil"] = distil(texts[:count], targets[:count], self.texts.among, w.scale)
         loss = w.align * distance.mean() + w.distil * losses["distil"]
         if len(texts) > count:
@@ -226,12 +231,24 @@ class Objective:
         return {"loss": loss, **losses}
 
 
+LAST_WEIGHTS = {"class": 6.0, "coarse": 3.0}
+LAST_KEPT = ("noun", "name", "scene")
+"""Of the last solve: what is asked most, photographs of classes and kinds, is brought nearer; the others stay."""
+
+
 @torch.no_grad()
-def solve_projection(objective: Objective, batches: int = 40, ridge: float = 5.0) -> None:
+def solve_projection(
+    objective: Objective,
+    batches: int = 40,
+    ridge: float = 5.0,
+    weights: Mapping[str, float] | None = None,
+    kept: Collection[str] = (),
+) -> None:
     """Set the text projection to the ridge regression from the tower's pooled states to the targets.
 
     Before training it saves the first hundred steps, since stage 1 already laid alike words near each other; after it,
-    what gradient descent left some way off is brought nearer.
+    what gradient descent left some way off is brought nearer. weights: of the kinds of texts, 1 where not given; those
+    `kept` aim at where they are.
     """
     text = objective.text.eval()
     drawn = objective.batches(seed=1)
@@ -239,9 +256,12 @@ def solve_projection(objective: Objective, batches: int = 40, ridge: float = 5.0
     gram, moment = ridge * torch.eye(width), torch.zeros(width, dim)
     for _ in range(batches):
         batch = next(drawn)
-        x = by_length(text.pooled, batch["ids"], batch["mask"], groups=8)
-        gram += x.T @ x
-        moment += x.T @ batch["targets"]
+        states = by_length(text.pooled, batch["ids"], batch["mask"], groups=8)
+        sizes = objective.sizes(len(states), int(batch["count"]))
+        for kind, x, y in zip(KINDS, states.split(sizes), batch["targets"].split(sizes), strict=True):
+            weighted = (weights or {}).get(kind, 1.0) * x.T
+            gram += weighted @ x
+            moment += weighted @ (F.normalize(text.projection(x), dim=1) if kind in kept else y)
     text.projection.weight.copy_(torch.linalg.solve(gram, moment).T)
 
 
@@ -305,7 +325,7 @@ def main() -> None:
     for report in train(model, objective.batches(args.seed), objective, loop, args.out, args.resume):
         print(report, flush=True)
     steps = torch.load(args.out / "checkpoint.pt", weights_only=True)["step"]
-    solve_projection(objective)
+    solve_projection(objective, weights=LAST_WEIGHTS, kept=LAST_KEPT)
     torch.save({"model": model.state_dict(), "step": steps}, args.out / FINAL)
 
 
