@@ -78,7 +78,7 @@ def test_zero_shot_classification(clip: TorchClip, pixels: torch.Tensor, rows: n
     assert theirs.numpy() == pytest.approx(100 * scores, abs=0.05)
     (top1,) = top_k_accuracy(scores, np.array(truth), (1,))
     assert float((theirs.argmax(1) == targets).float().mean()) == pytest.approx(top1)
-    assert 0.4 < top1 < 1.0
+    assert top1 > 0.4
 
 
 def test_zero_shot_retrieval(clip: TorchClip, pixels: torch.Tensor, rows: np.ndarray) -> None:
