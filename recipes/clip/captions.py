@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from bahumukha.evaluate.imagenet import class_names
 from recipes.clip.classes import class_offsets
 from recipes.clip.concepts import meanings
-from recipes.clip.texts import Noun, nouns, phrase
+from recipes.clip.texts import Noun, nouns, phrase, sense_ranks, word_counts
 from recipes.clip.wordnet import WordNet
 
 MOST_CLASSES = 500
@@ -64,6 +65,12 @@ class Captions:
             ),
             "noun": _chance([n.weight * (6 if n.offset in near else 1) for n in self.other_nouns]),
         }
+
+    @classmethod
+    def read(cls, folder: Path, offsets: list[int], left_out: set[int]) -> Captions:
+        """From WordNet's files (`data.noun`, `index.noun`, `cntlist.rev`) in `folder`."""
+        ranks, counts = sense_ranks(folder / "index.noun"), word_counts(folder / "cntlist.rev")
+        return cls(WordNet.read(folder / "data.noun"), ranks, counts, offsets, left_out)
 
     def _visible(self, found: Iterable[Noun]) -> list[Noun]:
         """Without the words that are left out, in whatever meaning."""

@@ -41,9 +41,8 @@ from recipes.clip.pictures import PictureSet, name_of
 from recipes.clip.statements import StatementEncoder, falsified, held_out, mirrored, statement_ids
 from recipes.clip.targets import learn_targets
 from recipes.clip.teacher import SentenceEncoder
-from recipes.clip.texts import sense_ranks, word_counts
 from recipes.clip.trunk import class_vectors, classifier, mean_feature
-from recipes.clip.wordnet import WordNet, offset_of
+from recipes.clip.wordnet import offset_of
 
 FINAL = "look.pt"
 """File of a run: everything that stage 3 reads."""
@@ -110,15 +109,13 @@ class Known:
 def know(
     tower: ImageTower,
     prototypes: Tensor,
-    wordnet: WordNet,
     folder: Path,
     teacher: dict[str, np.ndarray],
     left_out: set[int],
 ) -> Known:
     """Learn the targets of classes and kinds, guess those of all other nouns, and set the mixture's vectors."""
     offsets = [int(o) for o in teacher["offsets"]]
-    ranks, counts = sense_ranks(folder / "index.noun"), word_counts(folder / "cntlist.rev")
-    captions = Captions(wordnet, ranks, counts, offsets, left_out)
+    captions = Captions.read(folder, offsets, left_out)
     classes = class_offsets()
     seen = [i for i, c in enumerate(classes) if c not in left_out]
     members = torch.from_numpy(np.stack([captions.members[o] for o in captions.kinds]))[:, seen]
@@ -127,7 +124,7 @@ def know(
     with torch.no_grad():
         tower.mixture.vectors.weight.copy_(vectors.T)
     pictures = F.normalize(prototypes[seen] + vectors, dim=1)
-    guesses = guess_prototypes(wordnet, teacher, [classes[i] for i in seen], pictures.numpy())
+    guesses = guess_prototypes(captions.wordnet, teacher, [classes[i] for i in seen], pictures.numpy())
     targets = torch.from_numpy(guesses)
     targets[[captions.row[o] for o in captions.kinds]] = learned
     return Known(captions, targets)
@@ -157,9 +154,11 @@ class Objective:
         names: list[str],
         pictures: PictureSet,
         scenes: list[PictureSet],
+        parsed: list[Scene],
         photos: PictureSet,
         weights: Weights,
     ):
+        """`parsed`: what the scenes of all sets show, one after another."""
         self.model, self.weights, self.photos = model, weights, photos
         self.row = {name: i for i, name in enumerate(names)}
         self.pictures = pictures
@@ -168,7 +167,7 @@ class Objective:
         self.chance = np.cumsum(chance / chance.sum())
         self.mirrors = np.array([not SIDED.search(name_of(r)) for r in pictures.records])
         self.scenes = [(part, i) for part in scenes for i in range(len(part))]
-        self.parsed = [Scene.from_record(part.records[i]["scene"]) for part, i in self.scenes]
+        self.parsed = parsed
         self.turned = np.array([not held_out(mirrored(plainly(scene))) for scene in self.parsed])
         self.things = [each for scene in self.parsed[:4000] for each in scene.objects]
         self.kinds, self.styles = vocabulary(self.parsed)
@@ -213,7 +212,7 @@ class Objective:
             wrong += false
             of += [place] * len(false)
         ids = statement_ids(true + wrong, self.kinds, self.styles)
-        return {"said": ids, "wrong_of": torch.tensor(of), "seen": torch.tensor(self._drawn)}
+        return {"said": ids, "wrong_of": torch.tensor(of)}
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Batch -> losses by name."""
@@ -283,7 +282,7 @@ def main() -> None:
     with np.load(args.teacher) as archive:
         teacher = {name: archive[name] for name in archive.files}
     tower, prototypes = new_tower(args.trunk, args.dim, left_out)
-    known = know(tower, prototypes, WordNet.read(args.wordnet / "data.noun"), args.wordnet, teacher, left_out)
+    known = know(tower, prototypes, args.wordnet, teacher, left_out)
     hidden = known.captions.hidden
     pictures = PictureSet.read(args.pictures, "train").without(hidden)
     scenes = [PictureSet.read(folder, "train").without(hidden) for folder in args.scenes]
@@ -301,7 +300,7 @@ def main() -> None:
     tower.head.standardise(torch.cat(measured)[:, None, None])
     if args.init:
         model.load_state_dict(torch.load(args.init / FINAL, weights_only=True)["model"])
-    objective = Objective(model, concepts.names, pictures, scenes, photos, Weights())
+    objective = Objective(model, concepts.names, pictures, scenes, parsed, photos, Weights())
     loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=50, optimizer="muon")
     for report in train(model, objective.batches(seed=0), objective, loop, args.out):
         print(report, flush=True)

@@ -43,9 +43,8 @@ from recipes.clip.captions import Captions
 from recipes.clip.names import Names
 from recipes.clip.pictures import PictureSet
 from recipes.clip.statements import StatementEncoder, falsified
-from recipes.clip.texts import by_length, encode_batch, sense_ranks, word_counts
+from recipes.clip.texts import by_length, encode_batch
 from recipes.clip.translations import Translations
-from recipes.clip.wordnet import WordNet
 
 FINAL = "final.pt"
 """File of a run: the trained model, which `export` reads."""
@@ -306,8 +305,7 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
     with np.load(args.teacher) as archive:
         offsets = [int(o) for o in archive["offsets"]]
-    ranks, counts = sense_ranks(args.wordnet / "index.noun"), word_counts(args.wordnet / "cntlist.rev")
-    captions = Captions(WordNet.read(args.wordnet / "data.noun"), ranks, counts, offsets, left_out)
+    captions = Captions.read(args.wordnet, offsets, left_out)
     pictures = PictureSet.read(args.pictures, "train").without(captions.hidden)
     scenes = [PictureSet.read(folder, "train").without(captions.hidden) for folder in args.scenes]
     translations = Translations.read(args.translations).without(captions.hidden)

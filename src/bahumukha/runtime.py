@@ -1,13 +1,17 @@
-"""What the machine offers: cores, threads, and the folder for the user's data."""
+"""What the machine offers: cores, threads, the folder for the user's data, and the signals that ask to stop."""
 
 from __future__ import annotations
 
 import math
 import os
 import platform
+import signal
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bahumukha.errors import UsageError
 
@@ -93,3 +97,30 @@ def _read(path: Path) -> str:
         return path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+@contextmanager
+def stop_signals(noticed: Callable[[], object] = lambda: None) -> Iterator[threading.Event]:
+    """Inside the block the first Ctrl-C or SIGTERM sets the event instead of breaking off a half-done step.
+
+    `noticed` is called then. A second one is as without. What is ignored already (`nohup`) stays ignored; in threads
+    nothing is changed.
+    """
+    asked = threading.Event()
+    before: dict[int, Any] = {}
+
+    def ask(number: int, frame: Any) -> None:
+        asked.set()
+        noticed()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None):
+                before[number] = handler
+                signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        for changed, handler in before.items():
+            signal.signal(changed, handler)

@@ -336,12 +336,12 @@ def test_names_of_files() -> None:
 
 
 def test_signals_are_left_alone_in_threads() -> None:
-    from bahumukha.cli.generate import _stop_signals
+    from bahumukha.runtime import stop_signals
 
     seen: list[Any] = []
 
     def inside() -> None:
-        with _stop_signals():
+        with stop_signals():
             seen.append(signal.getsignal(signal.SIGINT))
 
     before = signal.getsignal(signal.SIGINT)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +10,9 @@ import typer
 
 from bahumukha.cli.output import note_line
 from bahumukha.errors import ModelError, UsageError
+from bahumukha.runtime import stop_signals
+
+STOPPING = "stopping after this step; once more to stop at once"
 
 EXAMPLES = """
 Examples:
@@ -100,7 +99,7 @@ def generate(
     else:
         settings = guided.settings(given, quality, config, set_ or [])
         runs = guided.new_runs(settings, out, count, video, save_every)
-    with _stop_signals() as stop:
+    with stop_signals(lambda: note_line(STOPPING)) as stop:
         guided.paint_runs(runs, stop, json)
 
 
@@ -114,32 +113,6 @@ def _guided() -> Any:
         needed = f"bahu generate needs {error.name}, of the extra [create]"
         raise ModelError(f"{needed}: pip install 'bahumukha[create]'") from error
     return guided
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Inside the block the first Ctrl-C or SIGTERM sets the event instead of breaking off a half-done step.
-
-    A second one is as without. What is ignored already (`nohup`) stays ignored; in threads nothing is changed.
-    """
-    asked = threading.Event()
-    before: dict[int, Any] = {}
-
-    def ask(number: int, frame: Any) -> None:
-        asked.set()
-        note_line("stopping after this step; once more to stop at once")
-        signal.signal(number, before[number])
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None):
-                before[number] = handler
-                signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for changed, handler in before.items():
-            signal.signal(changed, handler)
 
 
 def file_name(prompt: str, seed: int | str) -> str:

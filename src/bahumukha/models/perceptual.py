@@ -10,6 +10,7 @@ network. Pictures are (B, 3, H, W) in [-1, 1]. Files are read by `zoo.perceptual
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -23,12 +24,12 @@ LPIPS_SHIFT, LPIPS_SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """ImageNet's mean and deviation for pixels in [-1, 1]."""
 
 
-class PerceptualDistance(nn.Module):
+class PerceptualDistance(nn.Module, ABC):
     """Two batches of pictures -> one number a pair. Frozen, always in eval mode; gradients flow to the pictures."""
 
+    @abstractmethod
     def features(self, x: Tensor) -> list[Tensor]:
         """Maps (B, C_l, h_l, w_l) of pictures, one a layer."""
-        raise NotImplementedError
 
     def layer_distance(self, layer: int, square: Tensor) -> Tensor:
         """Squared differences (B, C, h, w) of layer number `layer` -> (B, h, w)."""

@@ -12,8 +12,6 @@ when its batches can be asked for by step (`Addressable`) and its end is a numbe
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -25,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from bahumukha.errors import Interrupted, UsageError
+from bahumukha.runtime import stop_signals
 from bahumukha.train import processes
 from bahumukha.train.averaging import WeightMean
 from bahumukha.train.checkpoints import BEST, LAST, random_state, read_checkpoint, set_random_state, write_whole
@@ -169,7 +168,7 @@ def train(
     number = run.step * config.accumulate
     taken = batches.starting_at(number) if isinstance(batches, Addressable) else batches
     model.train()
-    with run.record(), _stop_signals() as stop:
+    with run.record(), stop_signals() as stop:
         begun = run.step
         run.start_clock()
         while True:
@@ -370,28 +369,3 @@ class _Run:
         generators = state.get("random", [])
         if processes.rank() < len(generators):
             set_random_state(generators[processes.rank()])
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Inside the block the first Ctrl-C or SIGTERM sets the event instead of breaking off a half-done step.
-
-    A second one is as without. What is ignored already (`nohup`) stays ignored; in threads nothing is changed.
-    """
-    asked = threading.Event()
-    before: dict[int, Any] = {}
-
-    def ask(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(number, before[number])
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None):
-                before[number] = handler
-                signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for changed, handler in before.items():
-            signal.signal(changed, handler)
