@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from bahumukha import cli
+from bahumukha.train.record import read_metrics
 
 
 class Ran(NamedTuple):
@@ -28,6 +30,14 @@ class Ran(NamedTuple):
         """Its only line."""
         (line,) = self.objects
         return line
+
+
+def without_clock(folder: Path) -> list[dict[str, Any]]:
+    """The metrics of a run but for the seconds, which no two runs share."""
+    rows = read_metrics(folder)
+    for row in rows:
+        del row["seconds"]
+    return rows
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import torch
 
 from bahumukha import cli
 from bahumukha.train.record import read_metrics
+from tests.cli.conftest import without_clock
 from tests.train.shapes import TINY_MODEL, WRITERS, write_csv, write_folder, write_listing, write_shards
 
 SHIPPED = Path(__file__).parents[2] / "recipes/configs"
@@ -192,13 +193,6 @@ def run_alone(*arguments: object, stop_after: str | None = None) -> subprocess.C
     running.stdout.close()
     running.stderr.close()
     return subprocess.CompletedProcess(arguments, running.returncode, "".join(lines), err)
-
-
-def without_clock(folder: Path) -> list[dict[str, Any]]:
-    rows = read_metrics(folder)
-    for row in rows:
-        del row["seconds"]
-    return rows
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
-from bahumukha.train.record import read_metrics
 from bahumukha.zoo.cards import read_card
 from bahumukha.zoo.codecs import load_codec, save_codec
+from tests.cli.conftest import without_clock
 from tests.train.shapes import write_folder, write_listing
 
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes/configs").glob("vqgan*.toml"))
@@ -135,13 +135,6 @@ def test_the_best_weights_can_be_what_comes_out(tmp_path: Path, bahu: Callable[.
 
 
 # --- stopping and going on
-
-
-def without_clock(folder: Path) -> list[dict[str, Any]]:
-    rows = read_metrics(folder)
-    for row in rows:
-        del row["seconds"]
-    return rows
 
 
 @pytest.mark.slow
