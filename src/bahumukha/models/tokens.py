@@ -5,7 +5,8 @@ Transformers for High-Resolution Image Synthesis"), and the backbone of whatever
 
 The sequence is a prefix, here one learned vector (a class's, or that of no class), and then the grid. The prefix
 stands at row 0 and column 0, the grid's tokens at rows and columns from 1, so that a token knows by the prefix where it
-is in the picture. A model with another prefix, as a sentence's tokens, overrides `prefix` and `prefix_length`.
+is in the picture. A model with another prefix overrides `prefix` and `prefix_length`; `models.dalle`, whose prefix is a
+sentence that it tells too, is one of its own.
 """
 
 from __future__ import annotations
@@ -96,6 +97,10 @@ class TokenTransformer(nn.Module):
     def no_label(self) -> int:
         """The label that asks for nothing: the one of unconditional models, and of guidance's other half."""
         return self.config.classes
+
+    def unconditional(self, labels: Tensor) -> Tensor:
+        """As many labels that ask for nothing."""
+        return torch.full_like(labels, self.no_label)
 
     def prefix(self, batch: int, labels: Tensor | None) -> Tensor:
         """Labels int64 (B,), or None for no class -> (B, prefix_length, width)."""

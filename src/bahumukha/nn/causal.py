@@ -5,7 +5,8 @@
 R turns pairs of a head's numbers by a token's place (`nn.rotary`). The norm keeps the logits of attention bounded, and
 training stable (Henry et al. 2020; Dehghani et al. 2023).
 
-With a cache a token is computed once; the next one reads the keys and values of all before it.
+With a cache a token is computed once; the next one reads the keys and values of all before it. Both the norm and the
+rotation can be left out, and a mask (`nn.masks`) can hide some of what stands before.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Cache:
         """Forget all tokens; the memory is used again."""
         self.length = 0
 
+    def reorder(self, places: Tensor) -> None:
+        """Row b becomes what row `places[b]` was; int64 (batch,), rows may come several times or not at all."""
+        for kept in (self.keys, self.values):
+            kept[:, :, :, : self.length] = kept[:, places, :, : self.length]
+
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keep what a layer computed of the new tokens, (B, heads, new, dim) -> of all, (B, heads, length + new, dim).
 
@@ -55,28 +61,46 @@ class Cache:
 class CausalAttention(nn.Module):
     """Multi-head attention of each token to itself and those before it."""
 
-    def __init__(self, width: int, heads: int):
+    scale: nn.Parameter | None
+
+    def __init__(self, width: int, heads: int, qk_norm: bool = True):
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of heads {heads}")
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.scale = nn.Parameter(torch.ones(2 * width // heads))
-        """Of the numbers of each query, then of each key, after the norm; one axis, as norms have, so never decayed."""
+        # Of the numbers of each query, then of each key, after the norm; one axis, as norms have, so never decayed.
+        self.register_parameter("scale", nn.Parameter(torch.ones(2 * width // heads)) if qk_norm else None)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, turn: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
-        """x (B, L, width), the tokens that follow those in the cache; `turn` (L, dim / 2) is theirs."""
+    def forward(
+        self,
+        x: Tensor,
+        turn: Tensor | None,
+        cache: Cache | None = None,
+        layer: int = 0,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, L, width), the tokens that follow those in the cache -> (B, L, width).
+
+        turn: (L, dim / 2), theirs; None for no rotation. mask: bool, broadcastable to (B, heads, L, all so far), True
+        where they may look; None for all before them.
+        """
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, L, 3, heads, d)
         # Queries and keys go through norm and rotation together: while sampling, the calls cost more than the sums.
         qk = qkv[:, :, :2].float()
-        qk = qk * (qk.square().mean(-1, keepdim=True) + EPSILON).rsqrt() * self.scale.view(2, 1, -1)
-        q, k = rotated(qk, turn).to(qkv.dtype).transpose(1, 3).unbind(2)  # (B, heads, L, d)
+        if self.scale is not None:
+            qk = qk * (qk.square().mean(-1, keepdim=True) + EPSILON).rsqrt() * self.scale.view(2, 1, -1)
+        if turn is not None:
+            qk = rotated(qk, turn)
+        q, k = qk.to(qkv.dtype).transpose(1, 3).unbind(2)  # (B, heads, L, d)
         v = qkv[:, :, 2].transpose(1, 2)
         if cache is not None:
             k, v = cache.append(layer, k, v)
         new, known = q.shape[2], k.shape[2]
-        if new in (1, known):  # one token sees all; from the first token on it is the plain triangle
+        if mask is not None:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        elif new in (1, known):  # one token sees all; from the first token on it is the plain triangle
             y = F.scaled_dot_product_attention(q, k, v, is_causal=new > 1)
         else:
             seen = torch.ones(new, known, dtype=torch.bool, device=x.device).tril(known - new)
@@ -87,15 +111,22 @@ class CausalAttention(nn.Module):
 class CausalBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)), as `nn.attention.Block`."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0):
+    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0, qk_norm: bool = True):
         super().__init__()
         self.norm_attention = nn.LayerNorm(width)
-        self.attention = CausalAttention(width, heads)
+        self.attention = CausalAttention(width, heads, qk_norm)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = mlp(width, mlp_ratio, "gelu")
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, turn: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
-        """(B, L, width) -> (B, L, width)."""
-        x = x + self.dropout(self.attention(self.norm_attention(x), turn, cache, layer))
+    def forward(
+        self,
+        x: Tensor,
+        turn: Tensor | None,
+        cache: Cache | None = None,
+        layer: int = 0,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """(B, L, width) -> (B, L, width); the rest as `CausalAttention` has it."""
+        x = x + self.dropout(self.attention(self.norm_attention(x), turn, cache, layer, mask))
         return x + self.dropout(self.mlp(self.norm_mlp(x)))
