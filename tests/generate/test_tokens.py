@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bahumukha.errors import UsageError
-from bahumukha.generate.tokens import OPEN, complete, generate, origin, sample_ids
+from bahumukha.generate.tokens import OPEN, Windows, complete, generate, origin, sample_ids
 from bahumukha.models.quantize import QuantizerConfig
 from bahumukha.models.tokens import TokenTransformer, TokenTransformerConfig
 from bahumukha.models.vqgan import VqganConfig, build_codec
@@ -203,11 +203,9 @@ def test_windows_with_caches_draw_what_windows_without_draw(grid: tuple[int, int
 
 
 def test_logits_of_windows_with_and_without_caches_agree() -> None:
-    from bahumukha.generate.tokens import _Windows
-
     model, grid = tiny().eval(), (8, 8)
     ids = torch.randint(27, (2, *grid), generator=torch.Generator().manual_seed(0))
-    fast, slow = (_Windows(model, grid, None, Sampling(), 2, cached) for cached in (True, False))
+    fast, slow = (Windows(model, grid, None, Sampling(), 2, cached) for cached in (True, False))
     for row in range(8):
         for column in range(8):
             a, b = fast.logits(ids, row, column), slow.logits(ids, row, column)

@@ -10,16 +10,21 @@ ones, and computes the whole window anew for each token. Here the window moves b
 keys and values stay true, and each of the windows side by side has a cache of its own, which the rows of the picture
 fill one after another: what is drawn is exactly what computing each window anew would draw, at the cost of one
 evaluation a token and window instead of half a window a token. `stride=1` is the paper's own placement.
+
+`Windows`, `drawn_rows` and `shown` serve every model that draws codes given a condition: here a label, in
+`generate.dalle` a sentence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bahumukha.errors import UsageError
+from bahumukha.models.dalle import Dalle
 from bahumukha.models.tokens import TokenTransformer
 from bahumukha.nn.sampling import Sampling, draw, guided, probabilities
 from bahumukha.protocols import ImageCodec, Step
@@ -30,6 +35,7 @@ UNDRAWN = 0.5
 """Grey of the part of a picture whose tokens are not drawn yet, in [0, 1]."""
 
 Labels = int | Sequence[int] | None
+CodeModel = TokenTransformer | Dalle
 
 
 def generate(
@@ -50,14 +56,11 @@ def generate(
     Arguments as `sample_ids` has them. `Step.images` is float32 (count, H, W, 3) in [0, 1], grey where nothing is drawn
     yet. Raises UsageError before the first step.
     """
-    if model.config.codes != codec.codes:
-        raise UsageError(f"the transformer is of {model.config.codes} codes and the codec of {codec.codes}; not a pair")
-    if every < 1:
-        raise UsageError(f"every: {every} was given; it takes a whole number of rows above 0")
+    check_pair(model, codec, every)
     rows = sample_ids(
         model, count=count, labels=labels, grid=grid, given=given, sampling=sampling, seed=seed, stride=stride
     )
-    return _steps(rows, codec, grid or model.config.grid, every)
+    return shown(rows, codec, grid or model.config.grid, every)
 
 
 def complete(
@@ -85,7 +88,7 @@ def complete(
         raise UsageError(f"keep: {keep} was given; it takes the part of the picture that stays, from 0 to 1")
     if images.dim() != 4 or not len(images):
         raise UsageError(f"images of shape {tuple(images.shape)} were given; (B, 3, H, W) is needed")
-    _check_count(count)
+    check_count(count)
     with torch.no_grad():
         _, ids, _ = codec.quantize(codec.encode(images))
     given = ids.clone()
@@ -131,25 +134,19 @@ def sample_ids(
 
     The model is put in eval mode. Raises UsageError before the first row.
     """
-    _check_count(count)
-    trained = model.config.grid
-    grid = grid or trained
-    if len(grid) != 2 or grid[0] < trained[0] or grid[1] < trained[1]:
-        asked, least = " x ".join(map(str, grid)), f"{trained[0]} x {trained[1]}"
-        raise UsageError(f"grid: {asked} tokens were given; this model draws {least} or more")
-    widest = max(trained) // 2
-    if stride is not None and not 1 <= stride <= widest:
-        raise UsageError(f"stride: {stride} was given; it takes 1 to {widest}, half of what the model was trained on")
+    check_count(count)
+    grid = grid or model.config.grid
+    check_grid(model, grid, stride)
     device = model.head.weight.device
     chosen = _labels(labels, count, model, sampling, device)
-    windows = _Windows(model, grid, chosen, sampling, stride or widest, cached)
-    ids = _start(given, count, grid, model.config.codes, device)
-    return _rows(windows, ids, sampling, _random_numbers(seed, count, grid).to(device))
+    windows = Windows(model, grid, chosen, sampling, stride, cached)
+    ids = started(given, count, grid, model.config.codes, device)
+    return drawn_rows(windows, ids, sampling, random_numbers(seed, count, grid).to(device))
 
 
 @torch.no_grad()
-def _rows(windows: _Windows, ids: Tensor, sampling: Sampling, random: Tensor) -> Iterator[Tensor]:
-    """Draw what is OPEN in ids (B, rows, columns), with `random` (B, rows, columns) in [0, 1)."""
+def drawn_rows(windows: Windows, ids: Tensor, sampling: Sampling, random: Tensor) -> Iterator[Tensor]:
+    """Draw what is OPEN in ids (B, rows, columns), with `random` (B, rows, columns) in [0, 1); ids after each row."""
     windows.model.eval()
     open_ = ids == OPEN
     for row in range(ids.shape[1]):
@@ -161,23 +158,25 @@ def _rows(windows: _Windows, ids: Tensor, sampling: Sampling, random: Tensor) ->
         yield ids.clone()
 
 
-class _Windows:
+class Windows:
     """The windows side by side, each with its cache, as far down as the drawing has come."""
 
     def __init__(
         self,
-        model: TokenTransformer,
+        model: CodeModel,
         grid: tuple[int, int],
-        labels: Tensor | None,
+        condition: Tensor | None,
         sampling: Sampling,
-        stride: int,
-        cached: bool,
+        stride: int | None = None,
+        cached: bool = True,
     ):
-        self.model, self.grid, self.labels, self.cached = model, grid, labels, cached
-        self.guidance = sampling.guidance if labels is not None else 1.0
-        if labels is not None and self.guidance != 1.0:
-            # Both halves in one batch: the second one is asked without a label.
-            self.labels = torch.cat([labels, torch.full_like(labels, model.no_label)])
+        """condition: (B, …), as the model's `extend` takes it; None for none."""
+        self.model, self.grid, self.condition, self.cached = model, grid, condition, cached
+        self.guidance = sampling.guidance if condition is not None else 1.0
+        if condition is not None and self.guidance != 1.0:
+            # Both halves in one batch: the second one is asked for nothing.
+            self.condition = torch.cat([condition, model.unconditional(condition)])
+        stride = stride or max(model.config.grid) // 2
         self.strides = tuple(max(1, min(stride, size // 2)) for size in model.config.grid)
         self.at: dict[int, _Window] = {}
         """By the window's first column."""
@@ -195,28 +194,35 @@ class _Windows:
             window.restart(top)
         seen = ids[:, top : top + h, left : left + w].flatten(1)[:, : (row - top) * w + column - left]
         if self.guidance == 1.0:
-            return window.next(seen, self.labels)
-        conditional, unconditional = window.next(torch.cat([seen, seen]), self.labels).chunk(2)
+            return window.next(seen, self.condition)
+        conditional, unconditional = window.next(torch.cat([seen, seen]), self.condition).chunk(2)
         return guided(conditional, unconditional, self.guidance)
+
+    def reorder(self, places: Tensor) -> None:
+        """Picture b goes on as `places[b]`, whose condition is the same; int64 (B,)."""
+        if self.guidance != 1.0:
+            places = torch.cat([places, places + len(places)])
+        for window in self.at.values():
+            window.cache.reorder(places)
 
 
 class _Window:
     """A cache over the trained grid's tokens, from row `top` of the picture on."""
 
-    def __init__(self, model: TokenTransformer, batch: int):
+    def __init__(self, model: CodeModel, batch: int):
         self.model = model
-        self.cache = model.new_cache(batch)
+        self.cache: Any = model.new_cache(batch)  # each model's own kind
         self.top, self.known = 0, 0
 
     def restart(self, top: int) -> None:
         self.cache.clear()
         self.top, self.known = top, 0
 
-    def next(self, seen: Tensor, labels: Tensor | None) -> Tensor:
+    def next(self, seen: Tensor, condition: Tensor | None) -> Tensor:
         """All tokens (B, n) of the window so far -> logits of the next; only those not in the cache are computed."""
         new = seen[:, self.known :]
         self.known = seen.shape[1]
-        return self.model.extend(self.cache, new, labels)
+        return self.model.extend(self.cache, new, condition)
 
 
 def origin(place: int, size: int, window: int, stride: int) -> int:
@@ -229,9 +235,29 @@ def origin(place: int, size: int, window: int, stride: int) -> int:
 # --- what was asked for -----------------------------------------------------------------------------------
 
 
-def _check_count(count: int) -> None:
+def check_pair(model: CodeModel, codec: ImageCodec, every: int) -> None:
+    """Raises UsageError unless the codes are the same ones, and `every` is a number of rows."""
+    if model.config.codes != codec.codes:
+        raise UsageError(f"the transformer is of {model.config.codes} codes and the codec of {codec.codes}; not a pair")
+    if every < 1:
+        raise UsageError(f"every: {every} was given; it takes a whole number of rows above 0")
+
+
+def check_count(count: int) -> None:
+    """Raises UsageError for fewer than one picture."""
     if count < 1:
         raise UsageError(f"count: {count} pictures were asked for; it takes a whole number above 0")
+
+
+def check_grid(model: CodeModel, grid: tuple[int, int], stride: int | None) -> None:
+    """Raises UsageError for a grid smaller than the trained one, or a stride that skips what a window holds."""
+    trained = model.config.grid
+    if len(grid) != 2 or grid[0] < trained[0] or grid[1] < trained[1]:
+        asked, least = " x ".join(map(str, grid)), f"{trained[0]} x {trained[1]}"
+        raise UsageError(f"grid: {asked} tokens were given; this model draws {least} or more")
+    widest = max(trained) // 2
+    if stride is not None and not 1 <= stride <= widest:
+        raise UsageError(f"stride: {stride} was given; it takes 1 to {widest}, half of what the model was trained on")
 
 
 def _labels(
@@ -255,7 +281,7 @@ def _labels(
     return torch.tensor(listed, device=device)
 
 
-def _start(given: Tensor | None, count: int, grid: tuple[int, int], codes: int, device: torch.device) -> Tensor:
+def started(given: Tensor | None, count: int, grid: tuple[int, int], codes: int, device: torch.device) -> Tensor:
     """The grids before drawing, int64 (count, rows, columns)."""
     if given is None:
         return torch.full((count, *grid), OPEN, device=device)
@@ -266,7 +292,7 @@ def _start(given: Tensor | None, count: int, grid: tuple[int, int], codes: int, 
     return given.to(device, torch.int64).expand(count, *grid).clone()
 
 
-def _random_numbers(seed: int, count: int, grid: tuple[int, int]) -> Tensor:
+def random_numbers(seed: int, count: int, grid: tuple[int, int]) -> Tensor:
     """float64 (count, rows, columns) in [0, 1); picture k from the generator of `seed + k`."""
     generators = [torch.Generator().manual_seed(seed + k) for k in range(count)]
     return torch.stack([torch.rand(grid, generator=generator, dtype=torch.float64) for generator in generators])
@@ -276,7 +302,7 @@ def _random_numbers(seed: int, count: int, grid: tuple[int, int]) -> Tensor:
 
 
 @torch.no_grad()
-def _steps(rows: Iterator[Tensor], codec: ImageCodec, grid: tuple[int, int], every: int) -> Iterator[Step]:
+def shown(rows: Iterator[Tensor], codec: ImageCodec, grid: tuple[int, int], every: int) -> Iterator[Step]:
     """Ids after each row -> steps with pictures."""
     total = -(-grid[0] // every)
     for row, ids in enumerate(rows, 1):

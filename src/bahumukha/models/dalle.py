@@ -1,17 +1,18 @@
-"""DALL-E 1: a sentence and a picture as one stream of tokens (Ramesh et al. 2021, "Zero-Shot Text-to-Image Generation").
+"""DALL-E 1: a sentence and a picture as one stream of tokens (Ramesh et al. 2021, "Zero-Shot Text-to-Image
+Generation").
 
-    p(t, s) = prod_i p(t_i | t_0 … t_{i - 1})  prod_j p(s_j | t, s_0 … s_{j - 1})       t: the text's tokens, s: the codes
+    p(t, s) = prod_i p(t_i | t_0 … t_{i - 1})  prod_j p(s_j | t, s_0 … s_{j - 1})      t: tokens of the text, s: codes
 
 The stream is the text, one learned vector that says where the picture begins, and the codes of a grid, row by row. Text
 stands at learned places, the picture at rows and columns from 1; text is at row 0 and column 0, as is the beginning.
 Each kind of token has its own head, so that logits of the other kind are never computed.
 
-**Padding.** Each place of the text has a learned token of its own that stands there when no word does. A text is padded
-with these to the next multiple of `padded_to`, by its own length alone, and the picture sees them; what lies beyond is
-hidden from everything. So a batch may be cut to its longest padded text and no number changes: training does not pay for
-places that nobody fills, and a caption means the same alone and beside longer ones. With `padded_to` = `text_length` all
-the padding is seen, as in the paper; with 1 none is. The null caption is padding only, `padded_to` tokens of it, which
-are always seen: what guidance compares with.
+**Padding.** Each place of the text has a learned token of its own that stands there when no word does. A text is
+padded with these to the next multiple of `padded_to`, by its own length alone, and the picture sees them; what lies
+beyond is hidden from everything. So a batch may be cut to its longest padded text and no number changes: training does
+not pay for places that nobody fills, and a caption means the same alone and beside longer ones. With `padded_to` =
+`text_length` all the padding is seen, as in the paper; with 1 none is. The null caption is padding only, `padded_to`
+tokens of it, which are always seen: what guidance compares with.
 """
 
 from __future__ import annotations
@@ -135,8 +136,8 @@ class Prefix(NamedTuple):
 class Dalle(nn.Module):
     """Texts and codes -> logits of each given all before it.
 
-    Texts are int64 (B, T), T <= `text_length`, `pad` where no word is; codes int64 (B, n), the first n <= rows x columns
-    of a grid. `forward` and `dalle_loss` are for training: all tokens at once. `extend` is for sampling: a few tokens
+    Texts are int64 (B, T), T <= `text_length`, `pad` where no word is; codes int64 (B, n), the first n of a grid, row
+    by row. `forward` and `dalle_loss` are for training: all tokens at once. `extend` is for sampling: a few tokens
     after those in a cache.
     """
 

@@ -1,5 +1,5 @@
-"""Which tokens of one stream of text and picture may look at which: DALL-E 1's patterns of attention (Ramesh et al. 2021,
-"Zero-Shot Text-to-Image Generation", section 2.2 and figure 11).
+"""Which tokens of one stream of text and picture may look at which: DALL-E 1's patterns of attention (Ramesh et al.
+2021, "Zero-Shot Text-to-Image Generation", section 2.2 and figure 11).
 
     text -> text          those before it
     picture -> text       all of it

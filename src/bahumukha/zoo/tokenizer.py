@@ -35,6 +35,11 @@ class TextTokenizer:
         self._open()
         return self._pad_id
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are, the special ones included."""
+        return int(self._open().get_vocab_size())
+
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         # Bytes of a command line that are not text arrive as lone surrogates, which tokenizers refuses.
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]

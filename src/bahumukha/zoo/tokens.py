@@ -8,9 +8,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
+
+from torch import nn
 
 from bahumukha.errors import ModelError
 from bahumukha.models.tokens import TokenTransformer, TokenTransformerConfig
@@ -18,6 +21,7 @@ from bahumukha.zoo.checkpoints import read_tensors
 from bahumukha.zoo.folder import CONFIG, FORMAT, WEIGHTS, find, read_json
 
 KIND = "tokens"
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -35,25 +39,10 @@ class Tokens:
 def load_tokens(name: str | Path) -> Tokens:
     """The transformer called `name`, under the data folder, or in a folder. Raises ModelError."""
     folder = find(name)
-    data, path = read_json(folder), folder / CONFIG
-    if data["kind"] != KIND:
-        raise ModelError(f"{path}: 'kind' is {data['kind']!r}; codes are drawn with a {KIND!r} model")
-    codec, steps = data.get("codec"), data.get("steps", 0)
-    if not isinstance(codec, str) or not codec:
-        raise ModelError(f"{path}: 'codec' is {codec!r}; it must name the codec, as starter/vqgan")
-    if type(steps) is not int or steps < 0:
-        raise ModelError(f"{path}: 'steps' is {steps!r}; it must be a whole number of at least 0")
-    try:
-        model = TokenTransformer(TokenTransformerConfig.from_dict(data.get("architecture")))  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{path}: 'architecture' does not fit ({error})") from error
-    state = {key: value.float() for key, value in read_tensors(folder / WEIGHTS).items()}
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{folder / WEIGHTS}: the weights do not fit 'architecture' ({reason})") from error
-    return Tokens(model.eval().requires_grad_(False), codec, steps)
+    data = read_kind(folder, KIND, "codes are drawn with")
+    codec, steps = codec_and_steps(data, folder)
+    model = rebuilt(lambda values: TokenTransformer(TokenTransformerConfig.from_dict(values)), data, folder)
+    return Tokens(model, codec, steps)
 
 
 def save_tokens(
@@ -66,6 +55,50 @@ def save_tokens(
     weights: Literal["float16", "float32"] = "float16",
 ) -> None:
     """Write `config.json` and `model.safetensors` into a folder, new or not; the model stays as it is."""
+    config = {"kind": KIND, "name": name, "codec": codec, "architecture": model.config.to_dict(), "steps": steps}
+    write_model(model, folder, config, weights)
+
+
+# --- what folders of models that draw codes have in common
+
+
+def read_kind(folder: Path, kind: str, purpose: str) -> dict[str, Any]:
+    """`config.json` of a model of this kind. Raises ModelError: "… {purpose} a '{kind}' model"."""
+    data = read_json(folder)
+    if data["kind"] != kind:
+        raise ModelError(f"{folder / CONFIG}: 'kind' is {data['kind']!r}; {purpose} a {kind!r} model")
+    return data
+
+
+def codec_and_steps(data: Mapping[str, Any], folder: Path) -> tuple[str, int]:
+    """The codec that the codes are of, and the steps the weights have seen. Raises ModelError."""
+    codec, steps, path = data.get("codec"), data.get("steps", 0), folder / CONFIG
+    if not isinstance(codec, str) or not codec:
+        raise ModelError(f"{path}: 'codec' is {codec!r}; it must name the codec, as starter/vqgan")
+    if type(steps) is not int or steps < 0:
+        raise ModelError(f"{path}: 'steps' is {steps!r}; it must be a whole number of at least 0")
+    return codec, steps
+
+
+def rebuilt(build: Callable[[Any], M], data: Mapping[str, Any], folder: Path) -> M:
+    """The network of 'architecture' with the folder's weights: float32, in eval mode, frozen. Raises ModelError."""
+    try:
+        model = build(data.get("architecture"))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{folder / CONFIG}: 'architecture' does not fit ({error})") from error
+    state = {key: value.float() for key, value in read_tensors(folder / WEIGHTS).items()}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{folder / WEIGHTS}: the weights do not fit 'architecture' ({reason})") from error
+    return model.eval().requires_grad_(False)
+
+
+def write_model(
+    model: nn.Module, folder: Path, config: Mapping[str, Any], weights: Literal["float16", "float32"]
+) -> None:
+    """Write `config.json`, this format's version added, and `model.safetensors` into a folder, new or not."""
     from safetensors.torch import save_file
 
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
@@ -73,6 +106,5 @@ def save_tokens(
         state = {key: value.half() for key, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(state, folder / WEIGHTS)
-    config = {"format": FORMAT, "kind": KIND, "name": name, "codec": codec}
-    config |= {"architecture": model.config.to_dict(), "steps": steps}
-    (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps({"format": FORMAT, **config}, indent=1, ensure_ascii=False)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
