@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from bahumukha.errors import Interrupted, UsageError
+from bahumukha.nn.precision import Precision, autocast, bfloat16_is_fast
 from bahumukha.runtime import stop_signals
 from bahumukha.train import processes
 from bahumukha.train.averaging import WeightMean
@@ -64,7 +65,7 @@ class LoopConfig:
     """Batches whose mean gradient makes one step. (A contrastive loss is not a mean over parts: see `train.clip`.)"""
     average: float = 0.0
     """Decay of the running mean of the weights (EMA), as 0.999; 0 for none. A run with it ends on the mean."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """Of matrix products; the weights stay float32. `auto`: bfloat16 where the processor has it."""
     validate_every: int = 0
     """Steps between validations; 0 for one at the end, if there is anything to validate with."""
@@ -125,13 +126,6 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
         """Inverse of `state_dict`."""
         ...
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware; elsewhere autocast is many times slower."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def train(
@@ -210,8 +204,7 @@ class _Run:
         self.window: dict[str, list[Tensor]] = {}
         """Losses since the last report, unread: asking for a number would make a GPU wait."""
         self.validated_at = -1
-        fast = bfloat16_is_fast() if config.precision == "auto" else config.precision == "bfloat16"
-        self.autocast = torch.autocast(self.device.type, torch.bfloat16) if fast else nullcontext()
+        self.autocast = autocast(config.precision, self.device.type)
         self._record: Record | None = None
         self.start_clock()
 
