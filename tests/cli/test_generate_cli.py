@@ -20,6 +20,7 @@ from bahumukha.cli import guided
 from bahumukha.cli.generate import file_name
 from bahumukha.generate.drawers import DRAWERS
 from bahumukha.generate.guided_config import GuidedConfig
+from bahumukha.images import to_uint8
 from bahumukha.protocols import Step
 from tests.tiny_guidance import CellsDrawer, ColourClip
 
@@ -246,7 +247,7 @@ def test_the_best_picture_is_the_one_kept(bahu: Any, monkeypatch: pytest.MonkeyP
     stop_after(monkeypatch, 5)
     assert bahu("generate", "red", *SMALL, "--out", "a.png").code == 130
     kept = pixels(Path("a.png"))
-    alike = [i for i, step in enumerate(shown) if np.array_equal(guided.to_uint8(step.images[0]), kept)]
+    alike = [i for i, step in enumerate(shown) if np.array_equal(to_uint8(step.images[0]), kept)]
     assert alike == [2], "the last before everything looked wrong"
 
 
@@ -254,7 +255,7 @@ def test_between_two_pictures(bahu: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     stop_after(monkeypatch, 6)
     ran = bahu("generate", "red", *SMALL, "-n", "2", "--json")
     assert ran.code == 130 and len(ran.objects) == 1
-    assert "1 of 2 pictures are finished" in ran.err
+    assert "1 of 2 are finished" in ran.err
 
 
 # --- errors

@@ -25,6 +25,10 @@ Examples:
 
   bahu generate "a forest ^ a city" --set losses.tv=0.5 --set cutouts.count=16 --out city.png
 
+  bahu generate "an oil painting" --frames walk.mp4 --video painted.mp4 --size widescreen
+
+  bahu generate "a cave" --set camera.frames=90 --set camera.zoom=1.03 --video cave.mp4
+
   bahu generate --config city.png --seed 3        the same settings, another seed
 
   bahu generate --resume generated/a-teapot-tea.run
@@ -55,15 +59,18 @@ def generate(
         str | None,
         typer.Option(metavar="WxH", help="Pixels, as 256x192; or square, widescreen, landscape, portrait, phone."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", help="Steps (default: the quality's).")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Steps (default: the quality's; 20 a frame).")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR|FILE.png", help="Where the pictures go.")] = Path("generated"),
     drawer: Annotated[
         str | None, typer.Option(metavar="NAME", help="vqgan, fft, pixel, strokes or line (default: fft).")
     ] = None,
     quality: Annotated[str, typer.Option(metavar="TIER", help="draft, normal, better or best.")] = "normal",
     style: Annotated[str | None, typer.Option(metavar="NAME", help="Of --with dalle: the style to draw in.")] = None,
+    frames: Annotated[
+        Path | None, typer.Option(metavar="DIR|VIDEO", help="Paint over each of these frames, one after another.")
+    ] = None,
     video: Annotated[
-        Path | None, typer.Option(metavar="OUT.mp4", help="Also a video of the picture's becoming.")
+        Path | None, typer.Option(metavar="OUT.mp4", help="Also a video of the picture's becoming, or of the frames.")
     ] = None,
     save_every: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Also the picture at every N steps, and what to go on from.")
@@ -92,6 +99,8 @@ def generate(
     guided = _guided()
     given: dict[str, Any] = {"prompt": prompt, "seed": seed, "size": size, "steps": steps, "drawer": drawer}
     given = {key: value for key, value in given.items() if value is not None}
+    if frames is not None:
+        given["animation"] = {"frames": frames.absolute()}
     if resume is not None:
         if given.keys() - {"steps"} or config is not None or set_ or count > 1 or video is not None:
             raise UsageError("--resume goes on with the settings of its run; only --steps may be given besides")

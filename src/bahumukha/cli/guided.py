@@ -1,13 +1,6 @@
-"""The work of `bahu generate --with vqgan-clip`: settings from everywhere, runs in their folders, pictures on disk.
+"""The work of `bahu generate --with vqgan-clip`: settings from everywhere, pictures and frames painted in turn.
 
-A run's folder stands beside its picture, `NAME.run` beside `NAME.png`:
-
-    run.json           settings, the picture's path, the video's, how often to save
-    checkpoint.pt      what to go on from, while it is not finished or --save-every asks for it
-    step-000050.png    of --save-every
-    frames/            of --video, until the video is written: a run that was stopped has its whole video as well
-
-It goes when the picture is finished and nothing was asked to be kept.
+Where they go, and what is kept for a run that is stopped, is in `guided_runs`.
 """
 
 from __future__ import annotations
@@ -16,58 +9,50 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from bahumukha import __version__
-from bahumukha.cli.generate import file_name
+from bahumukha.cli.guided_runs import (
+    CHECKPOINT,
+    Run,
+    as_image,
+    begin,
+    frame_file,
+    read_frames,
+    save_painting,
+)
+from bahumukha.cli.guided_runs import METADATA as METADATA
+from bahumukha.cli.guided_runs import new_runs as new_runs
+from bahumukha.cli.guided_runs import resumed as resumed
 from bahumukha.cli.output import note_line, print_json, progress
-from bahumukha.errors import Interrupted, ModelError, UsageError
+from bahumukha.errors import Interrupted, UsageError
+from bahumukha.generate.animation import Animation
+from bahumukha.generate.drawers import CurveDrawer
 from bahumukha.generate.guided import Encoder, Painting
 from bahumukha.generate.guided_config import (
     ASPECTS,
+    FRAME_STEPS,
     GuidedConfig,
     merged,
     quality_table,
-    seed_number,
 )
-from bahumukha.generate.video import check_video, write_video
+from bahumukha.generate.video import FPS, MOST_FPS, write_video
 from bahumukha.images import open_image, save_image, shown, to_uint8
 from bahumukha.runtime import thread_count
-from bahumukha.train.config import from_table, overridden, read_table, to_table
+from bahumukha.train.config import from_table, overridden, read_table
 
 if TYPE_CHECKING:
     from bahumukha.models.vqgan import Codec
 
-RECORD, CHECKPOINT, FRAMES = "run.json", "checkpoint.pt", "frames"
 CHECKPOINT_EVERY = 50
 """Steps; without --save-every."""
-METADATA = "bahumukha"
-"""Key of a PNG's text that holds how it was made."""
-FPS = 15
-
-
-@dataclass(frozen=True)
-class Run:
-    """One picture to be painted."""
-
-    config: GuidedConfig
-    picture: Path
-    video: Path | None = None
-    save_every: int | None = None
-    going_on: bool = False
-    """From the checkpoint in its folder."""
-
-    @property
-    def folder(self) -> Path:
-        return self.picture.with_suffix(".run")
 
 
 # --- settings ---------------------------------------------------------------------------------------------
@@ -82,6 +67,9 @@ def settings(given: dict[str, Any], quality: str, config: Path | None, overrides
     if "seed" in given and given["seed"].strip().isdecimal():
         given = given | {"seed": int(given["seed"])}
     table = overridden(merged(merged(quality_table(quality), from_file), given), overrides)
+    said = {*from_file, *given, *(text.partition("=")[0].strip() for text in overrides)}
+    if "steps" not in said and table.get("animation", {}).get("frames"):
+        table["steps"] = FRAME_STEPS
     if "prompt" not in table:
         raise UsageError("no PROMPT; say what to show, as bahu generate 'a red fox in the snow'")
     for name in ("steps", "drawer", "seed", "prompt", "size"):
@@ -131,88 +119,48 @@ def _size(text: str, usual: tuple[int, int]) -> list[int]:
     return numbers * 2 if len(numbers) == 1 else numbers
 
 
-# --- runs -------------------------------------------------------------------------------------------------
-
-
-def new_runs(config: GuidedConfig, out: Path, count: int, video: Path | None, save_every: int | None) -> list[Run]:
-    """`count` runs with seeds that follow one another, none over the pictures that are there. Raises UsageError."""
-    if video is not None:
-        check_video(video, FPS)
-    if out.suffix and not out.is_dir() and out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: a folder, or a file that ends in .png, as only a PNG holds its settings")
-    runs: list[Run] = []
-    for k in range(count):
-        # The first keeps the seed as it was typed; the others are numbers.
-        seed = config.seed if k == 0 else seed_number(config.seed, k)
-        one = replace(config, seed=seed)
-        if out.suffix.lower() == ".png":
-            picture = _numbered(out, k)
-        else:
-            picture = _free(out / f"{file_name(config.prompt, seed)}.png")
-        runs.append(Run(one, picture, video and _numbered(video, k), save_every))
-    return runs
-
-
-def resumed(folder: Path, steps: int | None) -> Run:
-    """The run in a folder, to go on with. Raises ModelError, UsageError."""
-    path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        table = record["settings"] | ({} if steps is None else {"steps": steps})
-        name, video, save_every = record["picture"], record["video"], record["save_every"]
-    except FileNotFoundError as error:
-        raise ModelError(f"{shown(folder)}: holds no {RECORD}, so there is no run to go on with; start one") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{shown(path)}: is damaged; start the run anew") from error
-    config = from_table(GuidedConfig, table, str(path), Path.cwd())
-    return Run(config, folder.parent / name, video and Path(video), save_every, going_on=True)
-
-
-def _numbered(path: Path, k: int) -> Path:
-    return path if k == 0 else path.with_stem(f"{path.stem}-{k + 1}")
-
-
-def _free(path: Path) -> Path:
-    """The path, with a number if there is a picture or a run of that name."""
-    number, free = 1, path
-    while free.exists() or free.with_suffix(".run").exists():
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
-
-
 # --- painting ---------------------------------------------------------------------------------------------
 
 
 def paint_runs(runs: Sequence[Run], stop: threading.Event, as_json: bool) -> None:
     """Paint one after another and print what came of each. Raises Interrupted when `stop` was set."""
     torch.set_num_threads(thread_count())
-    with progress(sum(run.config.steps for run in runs), "painting") as advance:
+    started = time.monotonic()
+    job = _opened(runs[0])
+    with progress(len(runs) * job.steps_left, "painting") as advance:
         for number, run in enumerate(runs):
-            if stop.is_set():
-                raise Interrupted(f"stopped: {number} of {len(runs)} pictures are finished")
-            started = time.monotonic()
-            painting = _opened(run)
-            advance(painting.done)
-            _paint(painting, run, stop, advance)
-            seconds, score = time.monotonic() - started, painting.score()
+            if number:
+                if stop.is_set():
+                    raise Interrupted(f"stopped: {number} of {len(runs)} are finished")
+                started = time.monotonic()
+                job = _opened(run)
+            if isinstance(job, Animation):
+                _paint_frames(job, run, stop, advance)
+                path, score = run.frames, fmean(job.scores)
+            else:
+                _paint(job, run, stop, advance)
+                path, score = run.picture, job.score()
+            seconds = time.monotonic() - started
             if as_json:
-                made = {"path": str(run.picture), "seed": run.config.seed}
+                made = {"path": str(path), "seed": run.config.seed}
                 print_json(made | {"seconds": round(seconds, 2), "score": round(score, 4)})
             else:
-                print(f"{run.picture}  seed {run.config.seed}, {seconds:.0f} s, score {score:.3f}")
+                print(f"{path}  seed {run.config.seed}, {seconds:.0f} s, score {score:.3f}")
 
 
-def _opened(run: Run) -> Painting:
+def _opened(run: Run) -> Painting | Animation:
     """At its start, or where its checkpoint left it."""
     config = run.config
     codec = _codec(config.codec) if config.drawer == "vqgan" else None
-    painting = Painting(config, [_encoder(name) for name in config.models], codec=codec)
+    kind = Animation if config.is_sequence else Painting
+    job = kind(config, [_encoder(name) for name in config.models], codec=codec)
+    if run.video and config.video.of == "strokes" and not isinstance(job.drawer, CurveDrawer):
+        raise UsageError(f"video.of: drawer {config.drawer} draws no strokes; take strokes or line")
     if run.going_on:
-        painting.load(run.folder / CHECKPOINT)
-        if painting.done > config.steps:
-            raise UsageError(f"--steps {config.steps}: this run has done {painting.done} already; give as many or more")
-    return painting
+        job.load(run.folder / CHECKPOINT)
+        if isinstance(job, Painting) and job.done > config.steps:
+            raise UsageError(f"--steps {config.steps}: this run has done {job.done} already; give as many or more")
+    return job
 
 
 @cache
@@ -231,43 +179,28 @@ def _codec(name: str) -> Codec:
 
 def _paint(painting: Painting, run: Run, stop: threading.Event, advance: Callable[..., None]) -> None:
     """Paint to the end and leave behind what was asked for; when stopped, the best picture. Raises Interrupted."""
-    _begin(run)
+    begin(run)
+    films_steps = run.video is not None and run.config.video.of == "becoming"
     try:
         for step in painting.steps():
             advance()
             done = step.index + 1
-            if run.video is not None:
-                save_image(_image(step.images), run.folder / FRAMES / f"{done:06}.png")
+            if films_steps:
+                save_image(as_image(step.images), frame_file(run.becoming, done))
             if run.save_every and done % run.save_every == 0:
-                _save(painting, step.images, run.folder / f"step-{done:06}.png")
-            if stop.is_set() and done < step.total:
+                save_painting(painting, step.images, run.folder / f"step-{done:06}.png")
+            if stop.is_set() and not painting.is_over:
                 painting.save(run.folder / CHECKPOINT)
                 break
             if done % (run.save_every or CHECKPOINT_EVERY) == 0:
                 painting.save(run.folder / CHECKPOINT)
     except KeyboardInterrupt:  # the second Ctrl-C, in the middle of a step: the last checkpoint stays as it is
         stop.set()
-    if painting.done < run.config.steps:
-        _save(painting, painting.best_picture(), run.picture)
+    if not painting.is_over:
+        save_painting(painting, painting.best_picture(), run.picture)
         raise Interrupted(_stopped(painting, run))
+    advance(painting.steps_left)
     _finish(painting, run, step.images)
-
-
-def _begin(run: Run) -> None:
-    """The run's folder, with all that --resume needs to know. An older run of the same name is gone."""
-    try:
-        if run.folder.exists() and not run.going_on:
-            shutil.rmtree(run.folder)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        record = {
-            "settings": to_table(run.config),
-            "picture": run.picture.name,
-            "video": None if run.video is None else str(run.video.absolute()),
-            "save_every": run.save_every,
-        }
-        (run.folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{shown(run.folder)}: cannot be written ({error.strerror or error})") from error
 
 
 def _stopped(painting: Painting, run: Run) -> str:
@@ -279,12 +212,18 @@ def _stopped(painting: Painting, run: Run) -> str:
 
 def _finish(painting: Painting, run: Run, images: np.ndarray) -> None:
     """The picture, its SVG and its video; then the folder, unless something in it was asked for."""
-    _save(painting, images, run.picture)
-    if (svg := painting.drawer.to_svg()) is not None:
+    save_painting(painting, images, run.picture)
+    with painting.at_rest() as drawer:
+        svg = drawer.to_svg()
+    if svg is not None:
         run.picture.with_suffix(".svg").write_text(svg, encoding="utf-8")
     if run.video is not None:
-        write_video(_frames(run.folder / FRAMES), run.video, fps=FPS)
-        shutil.rmtree(run.folder / FRAMES)
+        fps = run.config.video.fps or FPS
+        if run.config.video.of == "strokes":
+            write_video(map(to_uint8, painting.stroke_by_stroke()), run.video, fps=fps)
+        else:
+            write_video(read_frames(run.becoming), run.video, fps=fps)
+            shutil.rmtree(run.becoming)
         note_line(f"video in {run.video}")
     if run.save_every:
         painting.save(run.folder / CHECKPOINT)  # --resume with more --steps goes on from the end
@@ -292,30 +231,33 @@ def _finish(painting: Painting, run: Run, images: np.ndarray) -> None:
         shutil.rmtree(run.folder)
 
 
-def _frames(folder: Path) -> Iterator[np.ndarray]:
-    for path in sorted(folder.glob("*.png")):
-        yield np.asarray(open_image(path))
-
-
-# --- pictures ---------------------------------------------------------------------------------------------
-
-
-def _save(painting: Painting, images: np.ndarray, path: Path) -> None:
-    """The first of the pictures, float32 (B, H, W, 3) in [0, 1], enlarged as asked, with all its settings inside."""
-    config = painting.config
-    image = _image(images)
-    if config.upscale > 1:
-        image = image.resize((image.width * config.upscale, image.height * config.upscale), Image.Resampling.LANCZOS)
-    made = {
-        "command": "generate",
-        "with": "vqgan-clip",
-        "version": __version__,
-        "models": {encoder.name: encoder.fingerprint for encoder in painting.encoders},
-        "steps_done": painting.done,
-        "settings": to_table(config),
-    }
-    save_image(image, path, {METADATA: json.dumps(made, ensure_ascii=False)})
-
-
-def _image(images: np.ndarray) -> Image.Image:
-    return Image.fromarray(to_uint8(images[0]))
+def _paint_frames(animation: Animation, run: Run, stop: threading.Event, advance: Callable[..., None]) -> None:
+    """Paint frame after frame, and their video; when stopped, the finished frames stay. Raises Interrupted."""
+    begin(run)
+    finished = animation.done
+    try:
+        while finished < animation.total and not stop.is_set():
+            painting = animation.next_painting()
+            for step in painting.steps():
+                advance()
+                images = step.images
+                if stop.is_set():
+                    break
+            if not painting.is_over:
+                break
+            advance(painting.steps_left)
+            animation.keep(painting)
+            save_painting(painting, images, frame_file(run.frames, animation.done), run.config)
+            animation.save(run.folder / CHECKPOINT)
+            finished = animation.done
+    except KeyboardInterrupt:  # the second Ctrl-C
+        stop.set()
+    if finished < animation.total:
+        text = f"stopped after {finished} of {animation.total} frames"
+        going_on = f", which are in {run.frames}; bahu generate --resume {run.folder} goes on" if finished else ""
+        raise Interrupted(text + going_on)
+    if run.video is not None:
+        rate = run.config.video.fps or max(1, min(MOST_FPS, animation.rate or FPS))
+        write_video(read_frames(run.frames), run.video, fps=rate)
+        note_line(f"video in {run.video}")
+    shutil.rmtree(run.folder)

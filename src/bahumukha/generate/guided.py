@@ -18,28 +18,33 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bahumukha.errors import BahumukhaError, ModelError
+from bahumukha.errors import BahumukhaError, UsageError
 from bahumukha.generate.cutouts import cut, draw_windows, look
-from bahumukha.generate.drawers import Drawer, DrawerConfig, build_drawer
+from bahumukha.generate.drawers import CurveDrawer, Drawer, DrawerConfig, build_drawer
 from bahumukha.generate.filters import make_filter
 from bahumukha.generate.guided_config import GuidedConfig, seed_number
 from bahumukha.generate.losses import make_loss, pull
+from bahumukha.generate.overlays import Overlay
 from bahumukha.generate.prompts import Place, encode_prompts, parse_story, prompt_loss, read_mask, spot
 from bahumukha.generate.schedules import parse_schedule
 from bahumukha.generate.starts import start_picture
+from bahumukha.generate.states import read_state, write_state
+from bahumukha.nn.precision import autocast
 from bahumukha.protocols import ImageCodec, ImageTextEncoder, Step
 
 SMOOTHING = 0.9
 """Of the loss by which the best picture is chosen: cutouts are drawn anew each step, and single losses jump."""
+MOST_FRAMES = 300
+"""Of the film of a picture's strokes: more of them come several a frame."""
 
 
 class Encoder(ImageTextEncoder, Protocol):
@@ -78,15 +83,16 @@ class Painting:
         *,
         codec: ImageCodec | None = None,
     ):
-        """As `paint`. The drawer must be fresh: it is given the start of the config here."""
+        """As `paint`. A drawer begins as it comes, unless the config has a start."""
         self.config, self.encoders = config, list(encoders)
         self.seed = seed_number(config.seed)
-        self.drawer = drawer or _new_drawer(config, self.seed, codec)
+        self.drawer = drawer or new_drawer(config, codec)
         self.size = (config.size[1], config.size[0])
         self.story = parse_story(config.prompt, config.fade)
         self.places: list[Place] = [prompt.place for prompt in self.story.prompts]
         self.mask = None if config.mask is None else read_mask(config.mask, config.size)
-        self.targets = [encode_prompts(self.story.prompts, encoder) for encoder in self.encoders]
+        self.targets = [encode_prompts(self.story.prompts, each, config.templates or None) for each in self.encoders]
+        self.autocast = autocast(config.precision)
         self.filters = [make_filter(name, **options) for name, options in config.filters.items()]
         self.losses = {name: make_loss(name, **config.loss_parts(name)[1]) for name in config.losses}
         self.weights = {
@@ -96,6 +102,10 @@ class Painting:
         start = start_picture(config.start, self.size, torch.Generator().manual_seed(self.seed))
         if start is not None:
             self.drawer.load_picture(start)
+        overlay = config.overlay
+        self.overlay = overlay.picture and Overlay(overlay.picture, overlay.alpha, self.size)
+        if self.overlay:
+            check_loading(self.drawer)
         groups = self.drawer.parameters()
         self.rates = [float(group["lr"]) for group in groups]
         self.optimizer = torch.optim.Adam(groups)
@@ -106,6 +116,8 @@ class Painting:
         self.picture = self._rendered()
         """The one that was judged last, (B, 3, H, W) in [0, 1]."""
         self.best, self.lowest, self.smooth = self.picture, math.inf, math.nan
+        self.best_at = 0
+        """Steps after which `lowest` was reached."""
 
     # --- running ----------------------------------------------------------------------------------------------
 
@@ -115,26 +127,62 @@ class Painting:
         A step's picture is the one that its losses are of (with `ema` the mean's); the last step's is the finished one.
         """
         total = self.config.steps
-        if self.done >= total:
-            yield Step(total - 1, total, _array(self.finished()))
-        while self.done < total:
+        if self.is_over:
+            yield Step(self.done - 1, total, _array(self.finished()))
+        while not self.is_over:
             losses = self._advance()
-            last = self.done == total
+            last = self.is_over
             if last or self.done % every == 0:
                 shown = self.finished() if last or self.mean else self.picture
                 yield Step(self.done - 1, total, _array(shown), losses)
 
+    @property
+    def is_over(self) -> bool:
+        """No step is left, or as many as `stop_after` have brought no better loss."""
+        patience = self.config.stop_after
+        return self.done >= self.config.steps or 0 < patience <= self.done - self.best_at
+
+    @property
+    def steps_left(self) -> int:
+        """At most; `stop_after` may end it sooner."""
+        return self.config.steps - self.done
+
     def finished(self) -> Tensor:
         """The picture as the parameters (with `ema` their mean) now have it, (B, 3, H, W) in [0, 1]."""
-        if not self.mean:
+        with self.at_rest():
             return self._rendered()
-        values = self._values()
+
+    @contextmanager
+    def at_rest(self) -> Iterator[Drawer]:
+        """Inside, the drawer has the parameters of the finished picture: with `ema` their mean."""
+        values = self._values() if self.mean else []
         own = [value.detach().clone() for value in values]
-        with torch.no_grad():
-            torch._foreach_copy_(values, self.mean)
-            picture = self._rendered()
-            torch._foreach_copy_(values, own)
-        return picture
+
+        def give(numbers: list[Tensor]) -> None:
+            if values:
+                with torch.no_grad():
+                    torch._foreach_copy_(values, numbers)
+
+        give(self.mean)
+        try:
+            yield self.drawer
+        finally:
+            give(own)
+
+    def stroke_by_stroke(self, most: int = MOST_FRAMES) -> Iterator[np.ndarray]:
+        """The finished picture as it is laid, from empty paper to the last stroke: float32 (H, W, 3), `most` at most.
+
+        Raises UsageError where the drawer has no strokes.
+        """
+        drawer = self.drawer
+        if not isinstance(drawer, CurveDrawer):
+            raise UsageError(f"drawer {self.config.drawer} draws no strokes; take strokes or line")
+        frames = min(most, drawer.strokes + 1)
+        with self.at_rest():
+            for k in range(frames):
+                with torch.no_grad():
+                    laid = self._shown(drawer.render(drawer.strokes * k // (frames - 1)))
+                yield _array(laid)[0]
 
     def best_picture(self) -> np.ndarray:
         """The one to keep when the painting is stopped, float32 (B, H, W, 3) in [0, 1].
@@ -167,6 +215,9 @@ class Painting:
         generator = torch.Generator().manual_seed(_step_seed(self.seed, step))
         with torch.random.fork_rng(devices=[]):  # a loss of one's own may use the global generator
             torch.manual_seed(generator.initial_seed())
+            if self.overlay and self.config.overlay.is_due(step, total):
+                with torch.no_grad():
+                    self.drawer.load_picture(self.overlay(self.drawer.render()[:1]))
             rendered = self.drawer.render()
             pixels = rendered.detach().requires_grad_()
             self.optimizer.zero_grad()
@@ -201,7 +252,8 @@ class Painting:
                         continue
                     seen = self._filtered(pixels, step)
                     cutouts = cut(seen if self.mask is None else spot(seen, self.mask, place), part, generator)
-                    embeddings = encoder.encode_pixels(cutouts, part.side, False)
+                    with self.autocast:
+                        embeddings = encoder.encode_pixels(cutouts, part.side, False).float()
                     weights = targets.weights(here)
                     loss = share * prompt_loss(embeddings, targets.embeddings, weights, targets.stops)
                     value += _backward(loss)
@@ -233,7 +285,7 @@ class Painting:
         self.picture = self._shown(picture)
         self.smooth = loss if math.isnan(self.smooth) else SMOOTHING * self.smooth + (1 - SMOOTHING) * loss
         if self.smooth < self.lowest:
-            self.lowest, self.best = self.smooth, self.picture
+            self.lowest, self.best, self.best_at = self.smooth, self.picture, self.done
         if self.mean:
             # The warm-up keeps the random start from weighing on a short run.
             decay = min(self.config.ema, self.done / (9 + self.done))
@@ -277,61 +329,50 @@ class Painting:
     def save(self, path: Path) -> None:
         """Write all that is needed to go on, whole or not at all. Raises BahumukhaError where it cannot be written."""
         state = {
-            "settings": self.config.to_dict(),
-            "encoders": [encoder.fingerprint for encoder in self.encoders],
             "done": self.done,
             "drawer": self.drawer.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "mean": self.mean,
             "pictures": {"last": self.picture, "best": self.best},
-            "loss": {"lowest": self.lowest, "smooth": self.smooth},
+            "loss": {"lowest": self.lowest, "smooth": self.smooth, "best_at": self.best_at},
         }
-        aside = path.with_name(path.name + ".new")
-        try:
-            with aside.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut could leave the new name on old blocks
-            os.replace(aside, path)
-        except OSError as error:
-            raise BahumukhaError(f"{path}: cannot be written ({error.strerror or error})") from error
+        write_state(path, self.config, [encoder.fingerprint for encoder in self.encoders], state)
 
     def load(self, path: Path) -> None:
         """Go on from what `save` wrote: the same settings (`steps` may differ) and the same encoders.
 
         Raises ModelError for a file that is none, and for other settings.
         """
-        state = _read_state(path)
-        for name, value in self.config.to_dict().items():
-            if name != "steps" and state["settings"].get(name) != value:
-                raise ModelError(f"{path}: was painted with another {name}; go on with the same, or start anew")
-        if state["encoders"] != [encoder.fingerprint for encoder in self.encoders]:
-            raise ModelError(f"{path}: was painted with other CLIP models than {', '.join(self.config.models)}")
+        state = read_state(path, self.config, [encoder.fingerprint for encoder in self.encoders], free=["steps"])
         self.drawer.load_state_dict(state["drawer"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.mean = list(state["mean"])
         self.done = state["done"]
         self.picture, self.best = state["pictures"]["last"], state["pictures"]["best"]
-        self.lowest, self.smooth = state["loss"]["lowest"], state["loss"]["smooth"]
+        loss = state["loss"]
+        self.lowest, self.smooth, self.best_at = loss["lowest"], loss["smooth"], loss.get("best_at", self.done)
 
 
-def _read_state(path: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: there is no such file, so there is no painting to go on with") from error
-    except Exception as error:  # torch.load raises several kinds on a damaged file
-        raise ModelError(f"{path}: not a painting of this program ({' '.join(str(error).split())[:120]})") from error
-    if not isinstance(state, dict) or not {"settings", "drawer", "done"} <= state.keys():
-        raise ModelError(f"{path}: not a painting of this program")
-    return state
-
-
-def _new_drawer(config: GuidedConfig, seed: int, codec: ImageCodec | None) -> Drawer:
+def new_drawer(config: GuidedConfig, codec: ImageCodec | None = None) -> Drawer:
+    """The config's, at its random start. Raises UsageError where the config or the codec does not suit it."""
     width, height = config.size
-    return build_drawer(
-        config.drawer, DrawerConfig(width, height, seed=seed, options=config.drawer_options, codec=codec)
+    canvas = DrawerConfig(
+        width,
+        height,
+        seed=seed_number(config.seed),
+        options=config.drawer_options,
+        codec=codec,
+        precision=config.precision,
     )
+    return build_drawer(config.drawer, canvas)
+
+
+def check_loading(drawer: Drawer) -> None:
+    """Raises UsageError, before the first step, where a drawer cannot take a picture on the way."""
+    before = drawer.state_dict()
+    with torch.no_grad():
+        drawer.load_picture(drawer.render()[:1])
+    drawer.load_state_dict(before)
 
 
 def _backward(loss: Tensor) -> float:

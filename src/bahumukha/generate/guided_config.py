@@ -13,19 +13,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bahumukha.errors import UsageError
+from bahumukha.generate.camera import CameraConfig
 from bahumukha.generate.cutouts import CutoutConfig
 from bahumukha.generate.drawers import DRAWERS
 from bahumukha.generate.filters import FILTERS
+from bahumukha.generate.frames import AnimationConfig
 from bahumukha.generate.losses import LOSSES
+from bahumukha.generate.overlays import OverlayConfig
 from bahumukha.generate.prompts import parse_story
 from bahumukha.generate.schedules import parse_schedule
 from bahumukha.generate.starts import StartConfig
+from bahumukha.generate.video import VideoConfig
+from bahumukha.nn.precision import Precision
 
 Value = float | str
 """A number, or a schedule as "0.1, 0.01 at 75%" (`schedules`)."""
@@ -34,6 +39,8 @@ Option = bool | int | float | str | tuple[float | str, ...]
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 2048
 MOST_STEPS = 100_000
+FRAME_STEPS = 20
+"""What a painting over each frame of a video takes, where nothing is said."""
 
 ASPECTS = {"square": (1, 1), "widescreen": (16, 9), "landscape": (4, 3), "portrait": (3, 4), "phone": (9, 16)}
 """Shapes by name, width to height; their area is that of the tier's square."""
@@ -49,7 +56,7 @@ QUALITY: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class GuidedConfig:
-    """All that decides a picture. The same config, seed among it, gives the same bits on one machine."""
+    """All that decides a picture, and its video. The same config, seed among it, gives the same bits on one machine."""
 
     prompt: str
     """`a | b:0.5 ^ c` as in `prompts`."""
@@ -58,8 +65,13 @@ class GuidedConfig:
     size: tuple[int, int] = (224, 224)
     """Width and height in pixels."""
     steps: int = 250
+    """Of a picture; of each frame where `animation.frames` are painted over."""
+    stop_after: int = 0
+    """Steps without a better loss (its running mean) after which the picture is finished early; 0 for never."""
     models: tuple[str, ...] = ("starter/clip",)
     """CLIP models by name or folder; each has the same say."""
+    precision: Precision = "float32"
+    """Of the matrix products of CLIP and codec: float32, bfloat16, or `auto` for bfloat16 where it is fast."""
     drawer: str = "fft"
     drawer_options: dict[str, Option] = field(default_factory=dict)
     codec: str = "starter/vqgan"
@@ -72,6 +84,12 @@ class GuidedConfig:
     filters: dict[str, dict[str, Option]] = field(default_factory=dict)
     """By name a table of options; one after another, as written."""
     start: StartConfig = StartConfig()
+    overlay: OverlayConfig = OverlayConfig()
+    animation: AnimationConfig = AnimationConfig()
+    camera: CameraConfig = CameraConfig()
+    video: VideoConfig = VideoConfig()
+    templates: tuple[str, ...] = ()
+    """Of `label=` prompts, as "a photo of a {}."; those of each model by default."""
     fade: float = 0.0
     """Of a story: share of a chapter over which it passes into the next one."""
     mask: Path | None = None
@@ -91,6 +109,8 @@ class GuidedConfig:
             raise ValueError(f"size is {list(self.size)}; both sides must be from {SMALLEST_SIDE} to {LARGEST_SIDE}")
         if not 1 <= self.steps <= MOST_STEPS:
             raise ValueError(f"steps is {self.steps}; it must be from 1 to {MOST_STEPS:,}")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision is {self.precision!r}; it must be one of {', '.join(get_args(Precision))}")
         if not self.models:
             raise ValueError("models is empty; give at least one CLIP model, as starter/clip")
         if self.drawer not in DRAWERS:
@@ -101,6 +121,8 @@ class GuidedConfig:
             raise ValueError(f"upscale is {self.upscale}; it must be from 1 to 8")
         parse_schedule(self.rate, "rate", least=0)
         self._check_names()
+        self._check_stop(len(story.chapters))
+        self._check_sequence()
 
     def _check_names(self) -> None:
         for name in self.losses:
@@ -110,6 +132,28 @@ class GuidedConfig:
         for name in self.filters:
             if name not in FILTERS:
                 raise ValueError(f"filters.{name} is not known; there are {', '.join(FILTERS)}")
+
+    def _check_stop(self, chapters: int) -> None:
+        if self.stop_after < 0:
+            raise ValueError(f"stop_after is {self.stop_after}; it must be at least 0")
+        weights = [parse_schedule(self.loss_parts(name)[0]).bounds for name in self.losses]
+        if self.stop_after and (chapters > 1 or any(low != high for low, high in weights)):
+            raise ValueError("stop_after compares losses, and a story or weights that change forbid that; leave it out")
+
+    def _check_sequence(self) -> None:
+        """Rules of paintings that follow one another."""
+        if self.animation.frames is not None:
+            if self.camera.frames:
+                raise ValueError("camera.frames and animation.frames are both given; a video is one or the other")
+            if self.start.picture is not None or self.start.noise != "none":
+                raise ValueError("start has a picture or noise, and the frames are the starts; leave it out")
+        if self.is_sequence and self.video.of != "becoming":
+            raise ValueError(f"video.of is {self.video.of!r}, and the video is of the frames; leave it out")
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether it makes many pictures that follow one another, by `animation` or `camera`."""
+        return self.animation.frames is not None or self.camera.frames > 0
 
     def loss_parts(self, name: str) -> tuple[Value, dict[str, Any]]:
         """Weight (1 if it is not said) and options of a loss."""
@@ -132,16 +176,29 @@ class GuidedConfig:
         if unknown:
             raise UsageError(f"settings: {', '.join(sorted(unknown))} is no option of this version")
         try:
-            if "cutouts" in values:
-                values["cutouts"] = CutoutConfig(**values["cutouts"])
-            if "start" in values:
-                start = dict(values["start"])
-                values["start"] = StartConfig(**start | {k: Path(v) for k, v in start.items() if k == "picture"})
-            if "mask" in values:
-                values["mask"] = Path(values["mask"])
-            return cls(**values)
+            for name, kind in SECTIONS.items():
+                if name in values:
+                    values[name] = kind(**_paths(values[name]))
+            return cls(**_paths(values))
         except (TypeError, ValueError) as error:
             raise UsageError(f"settings: {error}") from error
+
+
+SECTIONS: dict[str, Callable[..., Any]] = {
+    "cutouts": CutoutConfig,
+    "start": StartConfig,
+    "overlay": OverlayConfig,
+    "animation": AnimationConfig,
+    "camera": CameraConfig,
+    "video": VideoConfig,
+}
+"""Tables of their own in a `GuidedConfig`."""
+
+
+def _paths(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Texts that name files, as paths."""
+    named = ("picture", "frames", "mask")
+    return {key: Path(value) if key in named and isinstance(value, str) else value for key, value in table.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bahumukha.images import open_image, to_float01
@@ -73,12 +74,20 @@ def filled(path: Path, size: tuple[int, int]) -> Tensor:
 
     Raises ImageError.
     """
+    return pixels(fill(open_image(path, at_least=max(size)), size))
+
+
+def fill(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture scaled to cover `size` (H, W) and cut around its middle."""
     height, width = size
-    image = open_image(path, at_least=max(size))
     factor = min(image.width / width, image.height / height)
     left, top = (image.width - width * factor) / 2, (image.height - height * factor) / 2
     box = (left, top, min(image.width, left + width * factor), min(image.height, top + height * factor))
-    image = image.resize((width, height), box=box, reducing_gap=None)
+    return image.resize((width, height), box=box, reducing_gap=None)
+
+
+def pixels(image: Image.Image) -> Tensor:
+    """An RGB picture -> (1, 3, H, W) in [0, 1]."""
     return torch.from_numpy(to_float01(image)).permute(2, 0, 1)[None].contiguous()
 
 

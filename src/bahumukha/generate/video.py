@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,18 +18,36 @@ from bahumukha.images import shown
 ENDINGS = (".mp4", ".mov", ".mkv")
 QUALITY = "18"
 """x264's constant rate factor: 18 is close to what the eye cannot tell from the original."""
+FPS = 15
+MOST_FPS = 120
 
 
-def check_video(path: Path, fps: int = 15) -> None:
+@dataclass(frozen=True)
+class VideoConfig:
+    """[video]: what is filmed, where a video is asked for."""
+
+    of: Literal["becoming", "strokes"] = "becoming"
+    """Every step of the painting; or the finished one, as its strokes are laid one over the other."""
+    fps: int = 0
+    """Frames a second; 0 for those of the video that is painted over, else 15."""
+
+    def __post_init__(self) -> None:
+        if self.of not in ("becoming", "strokes"):
+            raise ValueError(f"of is {self.of!r}; it must be one of becoming, strokes")
+        if not 0 <= self.fps <= MOST_FPS:
+            raise ValueError(f"fps is {self.fps}; it must be from 1 to {MOST_FPS}, or 0 for the usual one")
+
+
+def check_video(path: Path, fps: int | Fraction = FPS) -> None:
     """Raises UsageError where no video could be written to `path`: before the work, not after it."""
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(f"{shown(path)}: a video's name ends in {', '.join(ENDINGS)}")
-    if not 1 <= fps <= 120:
-        raise UsageError(f"fps: {fps} was given; it takes 1 to 120 frames a second")
-    _av()
+    if not 1 <= fps <= MOST_FPS:
+        raise UsageError(f"fps: {fps} was given; it takes 1 to {MOST_FPS} frames a second")
+    load_av()
 
 
-def write_video(frames: Iterable[np.ndarray], path: str | Path, *, fps: int = 15) -> int:
+def write_video(frames: Iterable[np.ndarray], path: str | Path, *, fps: int | Fraction = FPS) -> int:
     """Frames, uint8 (H, W, 3) RGB, all of one size -> the file; returns how many there were.
 
     Odd sides lose their last row or column, as the format halves the colours' resolution. Written aside and renamed.
@@ -49,8 +69,8 @@ def write_video(frames: Iterable[np.ndarray], path: str | Path, *, fps: int = 15
     return count
 
 
-def _encode(frames: Iterable[np.ndarray], path: Path, fps: int) -> int:
-    av = _av()
+def _encode(frames: Iterable[np.ndarray], path: Path, fps: int | Fraction) -> int:
+    av = load_av()
     count = 0
     with av.open(str(path), "w") as container:
         stream: Any = None
@@ -72,7 +92,8 @@ def _encode(frames: Iterable[np.ndarray], path: Path, fps: int) -> int:
     return count
 
 
-def _av() -> Any:
+def load_av() -> Any:
+    """PyAV, which is slow to import. Raises UsageError where it is missing."""
     try:
         import av
     except ModuleNotFoundError as error:

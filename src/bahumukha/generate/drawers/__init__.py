@@ -12,11 +12,11 @@ from bahumukha.generate.drawers.base import Drawer, DrawerConfig
 from bahumukha.generate.drawers.fft import FftDrawer
 from bahumukha.generate.drawers.line import LineDrawer
 from bahumukha.generate.drawers.pixel import PixelDrawer
-from bahumukha.generate.drawers.strokes import StrokesDrawer
+from bahumukha.generate.drawers.strokes import CurveDrawer, StrokesDrawer
 from bahumukha.generate.drawers.vqgan import VqganDrawer
 from bahumukha.generate.registry import register
 
-__all__ = ["DRAWERS", "Drawer", "DrawerConfig", "build_drawer", "register_drawer"]
+__all__ = ["DRAWERS", "CurveDrawer", "Drawer", "DrawerConfig", "build_drawer", "register_drawer"]
 
 DRAWERS: dict[str, Callable[[DrawerConfig], Drawer]] = {
     "vqgan": VqganDrawer,

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from bahumukha.errors import UsageError
+from bahumukha.nn.precision import Precision
 from bahumukha.protocols import ImageCodec
 
 Options = TypeVar("Options")
@@ -42,6 +43,8 @@ class DrawerConfig:
     codec: ImageCodec | None = None
     """In evaluation mode; only `vqgan` needs one."""
     device: str | torch.device = "cpu"
+    precision: Precision = "float32"
+    """Of the codec's matrix products."""
 
     def __post_init__(self) -> None:
         for name in ("width", "height", "count"):

@@ -49,6 +49,8 @@ def paint_strokes(
     corner; widths (N,) in pixels; colours (N, 4) in [0, 1], the last one opacity; size (H, W). `softness` is s above.
     Ends and corners are round.
     """
+    if not len(points):
+        return torch.tensor(paper, dtype=points.dtype, device=points.device)[:, None, None].repeat(1, *size)
     rows, columns = (-(-side // TILE) for side in size)
     line = flatten_curves(points)
     meets = _meetings(line.detach(), widths.detach() / 2 + softness, rows, columns)

@@ -30,6 +30,11 @@ class CurveDrawer(Drawer):
         super().__init__(config)
         self.aspect = self.width / self.height
 
+    @property
+    def strokes(self) -> int:
+        """How many there are in a picture."""
+        return self._variables["points"].shape[1]
+
     @abstractmethod
     def styles(self) -> tuple[Tensor, Tensor]:
         """Widths (B, N) in heights and colours (B, N, 4) in [0, 1], the last one opacity."""

@@ -19,6 +19,7 @@ from bahumukha.errors import UsageError
 from bahumukha.generate.drawers.base import Drawer, DrawerConfig, check_positive, clamp, read_options
 from bahumukha.models.quantize import GumbelQuantizer, ProjectedQuantizer
 from bahumukha.models.vqgan import Codec
+from bahumukha.nn.precision import autocast
 from bahumukha.protocols import ImageCodec
 
 COARSENESS = 4
@@ -52,6 +53,7 @@ class VqganDrawer(Drawer):
         if isinstance(config.codec, nn.Module) and config.codec.training:
             raise UsageError("drawer vqgan was given a codec that is training; call its eval() first")
         self.codec = config.codec
+        self._autocast = autocast(config.precision, self.device.type)
         step = self.codec.downsampling
         if self.width % step or self.height % step:
             nearest = " x ".join(str(max(1, round(side / step)) * step) for side in (self.width, self.height))
@@ -65,7 +67,9 @@ class VqganDrawer(Drawer):
     def render(self) -> Tensor:
         """(B, 3, H, W) in [0, 1]."""
         codes = self.codec.quantize(self._latents)[0]
-        return clamp((self.codec.decode(codes) + 1) / 2, 0, 1)
+        with self._autocast:
+            decoded = self.codec.decode(codes).float()
+        return clamp((decoded + 1) / 2, 0, 1)
 
     @torch.no_grad()
     def project(self) -> None:
@@ -80,7 +84,9 @@ class VqganDrawer(Drawer):
     @torch.no_grad()
     def _encoded(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> latents within the limits."""
-        return self.codec.encode(pixels * 2 - 1).clamp(self._low, self._high)
+        with self._autocast:
+            latents = self.codec.encode(pixels * 2 - 1).float()
+        return latents.clamp(self._low, self._high)
 
     def _noise(self, spread: float) -> Tensor:
         grid = [max(1, round(side / self.codec.downsampling / COARSENESS)) for side in (self.height, self.width)]
