@@ -169,7 +169,7 @@ def test_options_out_of_range(changes: dict[str, Any], message: str) -> None:
     ("values", "message"),
     [
         ({}, "'architecture.kind' is None; it must be one of vqgan, vit"),
-        ({"kind": "dvae"}, "'architecture.kind' is 'dvae'"),
+        ({"kind": "vae"}, "'architecture.kind' is 'vae'"),
         ({"kind": "vqgan", "chs": 3}, "'architecture': .*'chs'"),
         ({"kind": "vqgan", "quantizer": {"levls": [1]}}, "'architecture': .*'levls'"),
         ({"kind": "vqgan", "ch": 33}, "'architecture': ch 33"),

@@ -93,7 +93,7 @@ def test_a_loaded_codec_can_be_trained_on(folder: Path) -> None:
         ({"steps": -1}, "'steps' is -1"),
         ({"steps": True}, "'steps' is True"),
         ({"architecture": None}, "'architecture' is None"),
-        ({"architecture": {"kind": "dvae"}}, "'architecture.kind' is 'dvae'"),
+        ({"architecture": {"kind": "vae"}}, "'architecture.kind' is 'vae'"),
         ({"architecture": {"kind": "vqgan"}}, "do not fit this architecture"),
         ({"format": 9}, "'format' is 9"),
     ],

@@ -239,7 +239,8 @@ def _side(side: Side, keep: float, grid: tuple[int, int]) -> tuple[slice, slice]
 
 def _numbers_of_tries(seed: int, count: int, grid: tuple[int, int], tries: int) -> tuple[Tensor, Tensor]:
     """float64 in [0, 1): (count * tries, rows, columns) and (count, rows); picture k from the generator of seed + k."""
-    drawing, choosing = [], []
+    drawing: list[Tensor] = []
+    choosing: list[Tensor] = []
     for k in range(count):
         generator = torch.Generator().manual_seed(seed + k)
         drawing.append(torch.rand(tries, *grid, generator=generator, dtype=torch.float64))

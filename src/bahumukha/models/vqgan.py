@@ -21,9 +21,10 @@ from bahumukha.errors import ModelError, UsageError
 from bahumukha.models.quantize import Quantized, Quantizer, QuantizerConfig, build_quantizer
 
 if TYPE_CHECKING:
+    from bahumukha.models.dvae import DvaeConfig
     from bahumukha.models.vit_codec import VitCodecConfig
 
-KINDS = ("vqgan", "vit")
+KINDS = ("vqgan", "vit", "dvae")
 """Of networks; a config's field `kind` says which."""
 
 
@@ -318,18 +319,19 @@ def _norm(config: VqganConfig, width: int) -> nn.GroupNorm:
 # --- from a configuration
 
 
-def build_codec(config: VqganConfig | VitCodecConfig | Mapping[str, Any]) -> Codec:
+def build_codec(config: VqganConfig | VitCodecConfig | DvaeConfig | Mapping[str, Any]) -> Codec:
     """An untrained codec of this configuration, or of its dictionary as `config.json` has it. Raises ModelError."""
     if isinstance(config, Mapping):
         config = codec_config(config)
     if isinstance(config, VqganConfig):
         return Vqgan(config)
-    from bahumukha.models.vit_codec import VitCodec  # which builds on this module
+    from bahumukha.models.dvae import Dvae, DvaeConfig  # which build on this module
+    from bahumukha.models.vit_codec import VitCodec
 
-    return VitCodec(config)
+    return Dvae(config) if isinstance(config, DvaeConfig) else VitCodec(config)
 
 
-def codec_config(values: Mapping[str, Any]) -> VqganConfig | VitCodecConfig:
+def codec_config(values: Mapping[str, Any]) -> VqganConfig | VitCodecConfig | DvaeConfig:
     """The inverse of `dataclasses.asdict`, lists taken for tuples; `kind` says which class. Raises ModelError."""
     kind = values.get("kind")
     if kind not in KINDS:
@@ -346,6 +348,7 @@ def codec_config(values: Mapping[str, Any]) -> VqganConfig | VitCodecConfig:
 def _config_class(kind: str) -> Any:
     if kind == "vqgan":
         return VqganConfig
+    from bahumukha.models.dvae import DvaeConfig
     from bahumukha.models.vit_codec import VitCodecConfig
 
-    return VitCodecConfig
+    return DvaeConfig if kind == "dvae" else VitCodecConfig
