@@ -1,4 +1,4 @@
-"""python -m bench [encoder|vit|index|search|cold|training|tokens]... [--photos DIR]: all of them when none is named.
+"""python -m bench [encoder|vit|index|search|cold|training|tokens|dalle]... [--photos DIR]: all when none is named.
 
 On a busy machine the figures say nothing: stop other work first.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import encoders, indexing, searching, tokens, training
+from bench import dalle, encoders, indexing, searching, tokens, training
 
 
 def main() -> None:
@@ -21,6 +21,7 @@ def main() -> None:
         "search": searching.warm,
         "training": training.clip,
         "tokens": tokens.sliding,
+        "dalle": dalle.beside_dalle_pytorch,
     }
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="|".join(benches), help="benches to run")
