@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bahumukha.evaluate.imagenet import class_names
+from bahumukha.data.imagenet import class_names
 from recipes.clip.classes import class_offsets
 from recipes.clip.concepts import meanings
 from recipes.clip.texts import Noun, nouns, phrase, sense_ranks, word_counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bahumukha.evaluate.imagenet import class_names
+from bahumukha.data.imagenet import class_names
 from recipes.clip.wordnet import offset_of
 
 

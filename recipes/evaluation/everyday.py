@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bahumukha.data.folders import find_images
+from bahumukha.data.imagenet import class_names
 from bahumukha.errors import UsageError
 from bahumukha.evaluate.clip import WNID
-from bahumukha.evaluate.imagenet import class_names
 from recipes.clip.wordnet import WordNet, offset_of
 from recipes.fetch import add_cache_option, folder_of, read_sources
 

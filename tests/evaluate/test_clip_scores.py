@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from bahumukha.data.imagenet import class_names
 from bahumukha.errors import UsageError
 from bahumukha.evaluate.clip import coarse_scores, evaluate_photos, top_k_accuracy
-from bahumukha.evaluate.imagenet import class_names, coarse_words
+from bahumukha.evaluate.imagenet import coarse_words
 
 
 class Oracle:

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from bahumukha.data.folders import find_images
+from bahumukha.data.imagenet import class_names
 from bahumukha.errors import UsageError
 from bahumukha.evaluate.answers import Answers
-from bahumukha.evaluate.imagenet import class_names, coarse_words
+from bahumukha.evaluate.imagenet import coarse_words
 from bahumukha.evaluate.pictures import Progress, embed, name_embeddings, quiet
 from bahumukha.protocols import ImageTextEncoder
 

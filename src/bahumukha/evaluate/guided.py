@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from bahumukha.data.imagenet import class_names
 from bahumukha.errors import UsageError
 from bahumukha.evaluate.colours import cielab, dominant_colour
-from bahumukha.evaluate.imagenet import class_names
 from bahumukha.protocols import ImageTextEncoder
 
 Classifier = Callable[[Sequence[Image.Image]], np.ndarray]

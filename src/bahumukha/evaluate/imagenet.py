@@ -1,4 +1,4 @@
-"""The fixed lists that photographs are scored against: the names of ImageNet's classes, and coarser words for them."""
+"""The fixed list of coarser words that photographs are scored against, beside the names of ImageNet's classes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ class CoarseWord:
     word: str
     synset: str
     classes: frozenset[str]
-
-
-def class_names() -> list[tuple[str, str]]:
-    """(WordNet id, name) of the 1,000 classes of ImageNet-1k, sorted by id; no two names are alike."""
-    text = files("bahumukha.evaluate").joinpath("imagenet_names.txt").read_text(encoding="utf-8")
-    rows = [line.split("\t") for line in text.splitlines() if line and not line.startswith("#")]
-    return [(wnid, name) for wnid, name in rows]
 
 
 def coarse_words() -> list[CoarseWord]:

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from bahumukha.data.folders import find_images
+from bahumukha.data.imagenet import class_names
 from bahumukha.errors import UsageError
 from bahumukha.evaluate.answers import Answers
 from bahumukha.evaluate.clip import WNID, pictures_by_folder, top_k_accuracy
-from bahumukha.evaluate.imagenet import class_names
 from bahumukha.evaluate.pictures import Progress, embed, quiet
 from bahumukha.protocols import ImageTextEncoder
 

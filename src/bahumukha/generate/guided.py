@@ -35,6 +35,7 @@ from bahumukha.generate.guided_config import GuidedConfig, seed_number
 from bahumukha.generate.losses import make_loss, pull
 from bahumukha.generate.overlays import Overlay
 from bahumukha.generate.prompts import Place, encode_prompts, parse_story, prompt_loss, read_mask, spot
+from bahumukha.generate.rivals import Rivals
 from bahumukha.generate.schedules import parse_schedule
 from bahumukha.generate.starts import start_picture
 from bahumukha.generate.states import read_state, write_state
@@ -92,6 +93,11 @@ class Painting:
         self.places: list[Place] = [prompt.place for prompt in self.story.prompts]
         self.mask = None if config.mask is None else read_mask(config.mask, config.size)
         self.targets = [encode_prompts(self.story.prompts, each, config.templates or None) for each in self.encoders]
+        self.rivals = [
+            Rivals(config.rivals, targets, each) if config.rivals.weight else None
+            for targets, each in zip(self.targets, self.encoders, strict=True)
+        ]
+        self.rivals_weight = parse_schedule(config.rivals.weight, "rivals.weight")
         self.autocast = autocast(config.precision)
         self.filters = [make_filter(name, **options) for name, options in config.filters.items()]
         self.losses = {name: make_loss(name, **config.loss_parts(name)[1]) for name in config.losses}
@@ -242,7 +248,8 @@ class Painting:
         of_prompts = self.story.weights(step / max(1, total - 1))
         count = self.config.cutouts.count_at(step, total)
         value = 0.0
-        for encoder, targets in zip(self.encoders, self.targets, strict=True):
+        against = self.rivals_weight.at(step, total)
+        for encoder, targets, rivals in zip(self.encoders, self.targets, self.rivals, strict=True):
             windows = draw_windows(self.config.cutouts, self.size, generator, count)
             for part in windows.parts(self.config.cutouts.batches):
                 share = len(part.noise) / count / len(self.encoders)
@@ -255,8 +262,10 @@ class Painting:
                     with self.autocast:
                         embeddings = encoder.encode_pixels(cutouts, part.side, False).float()
                     weights = targets.weights(here)
-                    loss = share * prompt_loss(embeddings, targets.embeddings, weights, targets.stops)
-                    value += _backward(loss)
+                    loss = prompt_loss(embeddings, targets.embeddings, weights, targets.stops)
+                    if rivals is not None and against:
+                        loss = loss + against * rivals.loss(embeddings, weights)
+                    value += _backward(share * loss)
         return value
 
     def _shape(self, pixels: Tensor, step: int) -> dict[str, float]:

@@ -27,6 +27,7 @@ from bahumukha.generate.frames import AnimationConfig
 from bahumukha.generate.losses import LOSSES
 from bahumukha.generate.overlays import OverlayConfig
 from bahumukha.generate.prompts import parse_story
+from bahumukha.generate.rivals import RivalConfig
 from bahumukha.generate.schedules import parse_schedule
 from bahumukha.generate.starts import StartConfig
 from bahumukha.generate.video import VideoConfig
@@ -79,6 +80,7 @@ class GuidedConfig:
     rate: Value = "1, 0.1 at 75%"
     """Factor of the drawer's own rates."""
     cutouts: CutoutConfig = CutoutConfig()
+    rivals: RivalConfig = RivalConfig()
     losses: dict[str, Value | dict[str, Option]] = field(default_factory=dict)
     """By name a weight, or a table of `weight` and the loss's options."""
     filters: dict[str, dict[str, Option]] = field(default_factory=dict)
@@ -186,6 +188,7 @@ class GuidedConfig:
 
 SECTIONS: dict[str, Callable[..., Any]] = {
     "cutouts": CutoutConfig,
+    "rivals": RivalConfig,
     "start": StartConfig,
     "overlay": OverlayConfig,
     "animation": AnimationConfig,
