@@ -1,7 +1,7 @@
 """Paint many pictures one after another, each only once: what is there with the same settings and models stays.
 
-Used by the judging of guided painting (`recipes.evaluation.painted`) and by the gallery (`recipes.gallery`). A PNG holds
-how it was made, as one of `bahu generate` does, so `bahu generate --config PICTURE.png` makes it again.
+Used by the judging of guided painting (`recipes.evaluation.painted`) and by the gallery (`recipes.gallery`). A PNG
+holds how it was made, as one of `bahu generate` does, so `bahu generate --config PICTURE.png` makes it again.
 """
 
 from __future__ import annotations
@@ -114,17 +114,17 @@ def paint(config: GuidedConfig, path: Path) -> Made:
     picture = Image.fromarray(to_uint8(images[0]))
     if config.upscale > 1:
         picture = picture.resize((picture.width * config.upscale, picture.height * config.upscale))
-    save_image(picture, path, {METADATA: json.dumps(_record(config, made), ensure_ascii=False)})
+    save_image(picture, path, {METADATA: json.dumps(_record(config, made, painting.done), ensure_ascii=False)})
     return made
 
 
-def _record(config: GuidedConfig, made: Made) -> dict[str, Any]:
+def _record(config: GuidedConfig, made: Made, steps: int) -> dict[str, Any]:
     return {
         "command": "generate",
         "with": "vqgan-clip",
         "version": __version__,
         "models": models_of(config),
-        "steps_done": config.steps,
+        "steps_done": steps,
         "settings": config.to_dict(),
         "score": made.score,
         "seconds": made.seconds,

@@ -41,7 +41,7 @@ from bahumukha.evaluate.guided import (
     nouns,
     pictograms,
 )
-from bahumukha.images import open_image
+from bahumukha.images import open_image, save_image
 from bahumukha.sheets import contact_sheet
 from recipes.evaluation.lite0 import CROPPED, Lite0
 from recipes.fetch import add_cache_option
@@ -183,7 +183,7 @@ def write_sheet(judged: Sequence[Judged], path: Path, title: str) -> None:
     """All pictures, each in a frame of what came of it: green, amber, red."""
     side = max(max(each.picture.size) for each in judged)
     framed = [(ImageOps.expand(each.picture, max(4, side // 28), each.frame), each.caption) for each in judged]
-    contact_sheet(framed, columns=min(8, len(framed)), title=title).save(path)
+    save_image(contact_sheet(framed, columns=min(8, len(framed)), title=title), path)
 
 
 def report(judged: Sequence[Judged], rates: dict[str, float], total: int, args: argparse.Namespace) -> None:
@@ -198,7 +198,8 @@ def report(judged: Sequence[Judged], rates: dict[str, float], total: int, args: 
         "rates": rates,
         "seconds": {"median": float(np.median(seconds)), "most": max(seconds)},
     }
-    print(f"\n{len(judged)} of {total} pictures; {settings}")
+    missing = "" if len(judged) == total else f" ({total - len(judged)} are not painted yet: no rate counts them)"
+    print(f"\n{len(judged)} of {total} pictures{missing}; {settings}")
     for name, rate in rates.items():
         print(f"  {name:<32}{rate:7.1%}")
     print(f"  seconds a picture                 {np.median(seconds):.0f}, at most {max(seconds):.0f}")
@@ -237,6 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    """What the options ask for. Raises BahumukhaError."""
     settings = read_settings(args)
     asked: Sequence[Noun] | Sequence[Pictogram]
     if args.pictograms is None:
