@@ -19,6 +19,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -32,7 +33,7 @@ from bahumukha.generate.guided_config import GuidedConfig, seed_number
 from bahumukha.generate.prompts import parse_story
 from bahumukha.generate.starts import fill, pixels
 from bahumukha.generate.states import read_state, write_state
-from bahumukha.protocols import ImageCodec, Step
+from bahumukha.protocols import ImageCodec, ImageTextEncoder, Step
 
 
 def animate(
@@ -68,7 +69,7 @@ class Animation:
         """Raises UsageError for settings of a single picture, frames that are missing, and what `Painting` refuses."""
         if not config.is_sequence:
             raise UsageError("there are no frames; set animation.frames to a folder or a video, or camera.frames")
-        self.config, self.encoders = config, list(encoders)
+        self.config, self.encoders = config, [SameWords(encoder) for encoder in encoders]
         self.drawer = drawer or new_drawer(config, codec)
         check_loading(self.drawer)
         self.story = parse_story(config.prompt, config.fade)
@@ -163,3 +164,30 @@ class Animation:
     @property
     def _fingerprints(self) -> list[str]:
         return [encoder.fingerprint for encoder in self.encoders]
+
+
+class SameWords(ImageTextEncoder):
+    """An encoder that is asked for the same texts again at every frame, and embeds them once.
+
+    A call is remembered whole: texts that are embedded beside others may differ in their last bits.
+    """
+
+    def __init__(self, encoder: Encoder):
+        self._encoder = encoder
+        self.name, self.fingerprint, self.dim = encoder.name, encoder.fingerprint, encoder.dim
+        self.logit_scale, self.templates = encoder.logit_scale, encoder.templates
+        self._known: dict[tuple[str, ...], np.ndarray] = {}
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """As `ImageTextEncoder`."""
+        if tuple(texts) not in self._known:
+            self._known[tuple(texts)] = self._encoder.encode_texts(texts)
+        return self._known[tuple(texts)].copy()
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """As `ImageTextEncoder`."""
+        return self._encoder.encode_images(images)
+
+    def encode_pixels(self, x: Tensor, size: int | None = None, crop: bool = True) -> Tensor:
+        """As `guided.Encoder`."""
+        return self._encoder.encode_pixels(x, size, crop)
