@@ -1,4 +1,4 @@
-"""python -m bench [encoder|vit|index|search|cold|training|tokens|dalle]... [--photos DIR]: all when none is named.
+"""python -m bench [NAME]... [--photos DIR]: the benches named, or all of them.
 
 On a busy machine the figures say nothing: stop other work first.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import dalle, encoders, indexing, searching, tokens, training
+from bench import dalle, encoders, guided, indexing, searching, tokens, training
 
 
 def main() -> None:
@@ -22,6 +22,8 @@ def main() -> None:
         "training": training.clip,
         "tokens": tokens.sliding,
         "dalle": dalle.beside_dalle_pytorch,
+        "guided": guided.one_step,
+        "guided-pictures": guided.pictures,
     }
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="|".join(benches), help="benches to run")
