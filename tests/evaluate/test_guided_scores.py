@@ -14,6 +14,7 @@ from bahumukha.evaluate.colours import NAMES
 from bahumukha.evaluate.guided import (
     Noun,
     Pictogram,
+    as_pictogram,
     colourfulness,
     first_among,
     judge_nouns,
@@ -108,3 +109,8 @@ def test_colourfulness_of_known_colours() -> None:
 def test_an_unknown_pictogram_is_an_error_of_the_caller() -> None:
     with pytest.raises(ValueError):
         judge_pictograms([GREY], [Pictogram("a teal shoe", "blue")], Deaf(0))
+
+
+def test_the_colour_that_a_prompt_names() -> None:
+    prompts = ("a grey cat", "An orange", "a red and blue fish", "a redwood", "a red, red rose")
+    assert [as_pictogram(prompt).colour for prompt in prompts] == ["gray", "orange", None, None, "red"]

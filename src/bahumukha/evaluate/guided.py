@@ -12,10 +12,12 @@ Guidance overdoes colours, so how colourful pictures are is measured too, beside
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,8 @@ from PIL import Image
 
 from bahumukha.data.imagenet import class_names
 from bahumukha.errors import UsageError
-from bahumukha.evaluate.colours import cielab, dominant_colour
+from bahumukha.evaluate.colours import NAMES, cielab, dominant_colour
+from bahumukha.images import open_image
 from bahumukha.protocols import ImageTextEncoder
 
 Classifier = Callable[[Sequence[Image.Image]], np.ndarray]
@@ -46,10 +49,10 @@ class Noun:
 
 @dataclass(frozen=True)
 class Pictogram:
-    """A prompt and the colour that it names, one of `colours.NAMES`."""
+    """A prompt and the colour that it names, one of `colours.NAMES`; None where it names none, or several."""
 
     prompt: str
-    colour: str
+    colour: str | None
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class PictogramScore:
     retrieved: str
     colour: str
     """The colour that most of it shows."""
-    colour_is_right: bool
+    colour_is_right: bool | None
+    """None where the prompt names no colour."""
     share: float
     """Of that colour, in what is not background; in [0, 1]."""
 
@@ -129,19 +133,41 @@ def judge_nouns(pictures: Sequence[Image.Image], asked: Sequence[Noun], classifi
 
 
 def judge_pictograms(
-    pictures: Sequence[Image.Image], asked: Sequence[Pictogram], encoder: ImageTextEncoder
+    pictures: Sequence[Image.Image],
+    asked: Sequence[Pictogram],
+    encoder: ImageTextEncoder,
+    among: Sequence[str] | None = None,
 ) -> list[PictogramScore]:
-    """One score a picture; it competes with all prompts of the list, also those that are not in `asked`."""
-    prompts = [each.prompt for each in pictograms()]
+    """One score a picture; its prompt competes with all of `among`, by default the whole list of `pictograms`."""
+    prompts = [each.prompt for each in pictograms()] if among is None else list(among)
     cosines = encoder.encode_images(list(pictures)) @ encoder.encode_texts(prompts).T
     scores = []
     for picture, pictogram, row in zip(pictures, asked, cosines, strict=True):
         own = prompts.index(pictogram.prompt)
         rank = 1 + int((np.delete(row, own) >= row[own]).sum())
         colour, share = dominant_colour(np.asarray(picture.convert("RGB")))
-        right = colour == pictogram.colour
+        right = None if pictogram.colour is None else colour == pictogram.colour
         scores.append(PictogramScore(pictogram.prompt, rank, prompts[int(row.argmax())], colour, right, share))
     return scores
+
+
+def as_pictogram(prompt: str) -> Pictogram:
+    """Any prompt, with the colour that it names, if it is one: "a grey cat" -> gray, "a red and blue fish" -> None."""
+    words = re.findall(r"[a-z]+", prompt.lower().replace("grey", "gray"))
+    named = {word for word in words if word in NAMES}
+    return Pictogram(prompt, named.pop() if len(named) == 1 else None)
+
+
+def prompt_in(path: Path) -> str | None:
+    """The prompt that a picture of `bahu generate` holds; None for pictures of another origin. Raises ImageError."""
+    open_image(path)  # what cannot be read is named in the usual words
+    with Image.open(path) as image:
+        text = getattr(image, "text", {}).get("bahumukha", "")
+    try:
+        prompt = json.loads(text)["settings"]["prompt"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return prompt if isinstance(prompt, str) else None
 
 
 def colourfulness(picture: Image.Image) -> Colourfulness:
