@@ -29,13 +29,15 @@ def model() -> Dalle:
 @pytest.fixture
 def folder(model: Dalle, tmp_path: Path) -> Path:
     folder = tmp_path / "dalle"
-    save_dalle(model, tokenizer(), folder, name="mine", codec="starter/vqgan", steps=30, weights="float32")
+    styles = ("noto", "openmoji")
+    save_dalle(model, tokenizer(), folder, name="mine", codec="starter/vqgan", steps=30, styles=styles, weights="float32")
     return folder
 
 
 def test_float32_comes_back_as_it_was(model: Dalle, folder: Path) -> None:
     loaded = load_dalle(folder)
     assert (loaded.codec, loaded.steps, loaded.model.config) == ("starter/vqgan", 30, CONFIG)
+    assert loaded.styles == ("noto", "openmoji")
     assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
     texts, ids = loaded.encode(["a fish", "a longer sentence"]), torch.arange(12).reshape(2, 6)
     assert texts.shape == (2, 8) and texts[0, 0] == 1 and texts[0].tolist()[7] == 2
@@ -68,6 +70,7 @@ def test_loaded_by_name(model: Dalle, data_home: Path) -> None:
         ({"kind": "tokens"}, "'kind' is 'tokens'; sentences become pictures with a 'dalle' model"),
         ({"codec": ""}, "'codec' is ''; it must name the codec"),
         ({"steps": -1}, "'steps' is -1"),
+        ({"styles": "noto"}, "'styles' is 'noto'; it must be a list of names"),
         ({"architecture": None}, "'architecture' does not fit"),
         ({"architecture": {"codes": 3}}, "'architecture' does not fit .*vocabulary"),
         ({"architecture": CONFIG.to_dict() | {"kernel": 2}}, "'architecture' does not fit .kernel is 2"),

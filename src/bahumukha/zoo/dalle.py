@@ -1,8 +1,10 @@
 """DALL-E 1 on disk: a folder of `config.json` (kind `dalle`), `model.safetensors` and `tokenizer.json`.
 
-    {"format": 1, "kind": "dalle", "name": "starter/dalle", "codec": "starter/vqgan", "architecture": {...}, "steps": 1}
+    {"format": 1, "kind": "dalle", "name": "starter/dalle", "codec": "starter/vqgan", "styles": ["noto", "openmoji"],
+     "architecture": {...}, "steps": 1}
 
-`codec` names the codec whose codes it draws: without it they are no pictures.
+`codec` names the codec whose codes it draws: without it they are no pictures. `styles` are those its captions named in
+training; where it is left out there are none.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer
@@ -36,6 +38,8 @@ class LoadedDalle:
     """Name or folder of the codec, as `zoo.codecs.load_codec` takes it."""
     steps: int
     """Training steps the weights have seen."""
+    styles: tuple[str, ...] = ()
+    """Names of the styles that its captions said, as `bahu generate --style` takes them."""
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Sentences -> int64 (N, T), T the longest one's tokens, as the model takes them; too long ones are cut."""
@@ -53,7 +57,13 @@ def load_dalle(name: str | Path) -> LoadedDalle:
     words, known = tokenizer.vocabulary, model.config.vocabulary
     if words > known:
         raise ModelError(f"{folder / TOKENIZER}: has {words} tokens; the model of {folder / CONFIG} knows {known}")
-    return LoadedDalle(model, tokenizer, codec, steps)
+    return LoadedDalle(model, tokenizer, codec, steps, _styles(data.get("styles", []), folder))
+
+
+def _styles(named: Any, folder: Path) -> tuple[str, ...]:
+    if not isinstance(named, list) or not all(isinstance(each, str) and each for each in named):
+        raise ModelError(f"{folder / CONFIG}: 'styles' is {named!r}; it must be a list of names, as [\"noto\"]")
+    return tuple(named)
 
 
 def save_dalle(
@@ -64,9 +74,11 @@ def save_dalle(
     name: str,
     codec: str,
     steps: int,
+    styles: Sequence[str] = (),
     weights: Literal["float16", "float32"] = "float16",
 ) -> None:
     """Write the three files into a folder, new or not; the model stays as it is."""
-    config = {"kind": KIND, "name": name, "codec": codec, "architecture": model.config.to_dict(), "steps": steps}
+    config = {"kind": KIND, "name": name, "codec": codec, "styles": list(styles)}
+    config |= {"architecture": model.config.to_dict(), "steps": steps}
     write_model(model, folder, config, weights)
     tokenizer.save(str(folder / TOKENIZER))
