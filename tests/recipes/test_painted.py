@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bahumukha.cli.guided import read_settings
+from bahumukha.cli.pictures import read_settings
 from bahumukha.data.imagenet import class_names
 from recipes import painting
 from recipes.evaluation import painted
@@ -108,7 +108,7 @@ def test_after_its_minutes_nothing_more_is_begun(tmp_path: Path, capsys: pytest.
 
 def test_a_picture_holds_what_makes_it_again(tmp_path: Path) -> None:
     run(tmp_path, "--nouns", "1", "--seed", "7")
-    settings = read_settings(tmp_path / "tiger.png")
+    settings = read_settings(tmp_path / "tiger.png", "vqgan-clip")
     assert (settings["prompt"], settings["seed"], settings["steps"]) == ("a photo of a tiger", 7, 2)
     before = (tmp_path / "tiger.png").read_bytes()
     run(tmp_path, "--nouns", "1", "--config", str(tmp_path / "tiger.png"), "--seed", "7", "--fresh")

@@ -5,7 +5,6 @@ Where they go, and what is kept for a run that is stopped, is in `guided_runs`.
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 import time
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from bahumukha.cli.guided_runs import (
     CHECKPOINT,
+    SYSTEM,
     Run,
     as_image,
     begin,
@@ -28,25 +27,20 @@ from bahumukha.cli.guided_runs import (
     read_frames,
     save_painting,
 )
-from bahumukha.cli.guided_runs import METADATA as METADATA
 from bahumukha.cli.guided_runs import new_runs as new_runs
 from bahumukha.cli.guided_runs import resumed as resumed
 from bahumukha.cli.output import note_line, print_json, progress
+from bahumukha.cli.pictures import METADATA as METADATA
+from bahumukha.cli.pictures import picture_size, read_settings
 from bahumukha.errors import Interrupted, UsageError
 from bahumukha.generate.animation import Animation
 from bahumukha.generate.drawers import CurveDrawer
 from bahumukha.generate.guided import Encoder, Painting
-from bahumukha.generate.guided_config import (
-    ASPECTS,
-    FRAME_STEPS,
-    GuidedConfig,
-    merged,
-    quality_table,
-)
+from bahumukha.generate.guided_config import FRAME_STEPS, GuidedConfig, merged, quality_table
 from bahumukha.generate.video import FPS, MOST_FPS, write_video
-from bahumukha.images import open_image, save_image, shown, to_uint8
+from bahumukha.images import save_image, to_uint8
 from bahumukha.runtime import thread_count
-from bahumukha.train.config import from_table, overridden, read_table
+from bahumukha.train.config import from_table, overridden
 
 if TYPE_CHECKING:
     from bahumukha.models.vqgan import Codec
@@ -60,10 +54,10 @@ CHECKPOINT_EVERY = 50
 
 def settings(given: dict[str, Any], quality: str, config: Path | None, overrides: Sequence[str]) -> GuidedConfig:
     """Tier < file < options < --set, checked. Raises UsageError naming the option or the file."""
-    from_file = {} if config is None else _table(config)
+    from_file = {} if config is None else read_settings(config, SYSTEM)
     file, base = ("--set", Path.cwd()) if config is None else (str(config), config.parent.resolve())
     if "size" in given:
-        given = given | {"size": _size(given["size"], quality_table(quality)["size"])}
+        given = given | {"size": picture_size(given["size"], quality_table(quality)["size"])}
     if "seed" in given and given["seed"].strip().isdecimal():
         given = given | {"seed": int(given["seed"])}
     table = overridden(merged(merged(quality_table(quality), from_file), given), overrides)
@@ -83,40 +77,6 @@ def _check_option(name: str, table: dict[str, Any]) -> None:
     alone = {"prompt": "a"} | {key: table[key] for key in (name, "mask", "fade") if key in table}
     option = "PROMPT" if name == "prompt" else f"--{name}"
     from_table(GuidedConfig, alone, option, Path.cwd())
-
-
-def _table(file: Path) -> dict[str, Any]:
-    """The settings in a TOML file, or in a PNG that this command wrote."""
-    return read_settings(file) if file.suffix.lower() == ".png" else read_table(file)
-
-
-def read_settings(picture: Path) -> dict[str, Any]:
-    """The settings that a picture of `bahu generate` holds. Raises UsageError, ImageError."""
-    open_image(picture)  # what cannot be read is named in the usual words
-    with Image.open(picture) as image:
-        text = getattr(image, "text", {}).get(METADATA, "")
-    try:
-        made = json.loads(text)
-        found = made["settings"]
-    except (ValueError, TypeError, KeyError):
-        found = None
-    if not isinstance(found, dict):
-        raise UsageError(f"{shown(picture)}: holds no settings of bahu generate; give a picture that it made, or TOML")
-    return found
-
-
-def _size(text: str, usual: tuple[int, int]) -> list[int]:
-    """`256x192`, `256`, or the name of a shape with the area of the usual size -> width and height."""
-    if text in ASPECTS:
-        across, down = ASPECTS[text]
-        ideal = (usual[0] * usual[1] * across / down) ** 0.5
-        width = max(16, round(ideal / 16) * 16)  # whole codes of any codec
-        return [width, max(16, round(width * down / across / 16) * 16)]
-    sides = text.lower().replace("×", "x").split("x")
-    if not all(side.strip().isdecimal() for side in sides) or len(sides) > 2:
-        raise UsageError(f"--size {text}: it is WxH in pixels, as 256x192, or one of {', '.join(ASPECTS)}")
-    numbers = [int(side) for side in sides]
-    return numbers * 2 if len(numbers) == 1 else numbers
 
 
 # --- painting ---------------------------------------------------------------------------------------------

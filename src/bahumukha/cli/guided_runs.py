@@ -18,12 +18,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from bahumukha import __version__
 from bahumukha.cli.generate import file_name
+from bahumukha.cli.pictures import check_out, free, is_png, made_by, numbered
 from bahumukha.errors import ModelError, UsageError
 from bahumukha.generate.guided import Painting
 from bahumukha.generate.guided_config import GuidedConfig, seed_number
@@ -32,8 +33,8 @@ from bahumukha.images import open_image, save_image, shown, to_uint8
 from bahumukha.train.config import from_table, to_table
 
 RECORD, CHECKPOINT, FRAMES = "run.json", "checkpoint.pt", "frames"
-METADATA = "bahumukha"
-"""Key of a PNG's text that holds how it was made."""
+SYSTEM = "vqgan-clip"
+"""As `--with` names it."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,17 @@ def new_runs(config: GuidedConfig, out: Path, count: int, video: Path | None, sa
         check_video(video, config.video.fps or FPS)
     if save_every and config.is_sequence:
         raise UsageError("--save-every is for one picture; of a video's frames each is kept as it is finished")
-    if out.suffix and not out.is_dir() and out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: a folder, or a file that ends in .png, as only a PNG holds its settings")
+    check_out(out)
     runs: list[Run] = []
     for k in range(count):
         # The first keeps the seed as it was typed; the others are numbers.
         seed = config.seed if k == 0 else seed_number(config.seed, k)
         one = replace(config, seed=seed)
-        if out.suffix.lower() == ".png":
-            picture = _numbered(out, k)
+        if is_png(out):
+            picture = numbered(out, k)
         else:
-            picture = _free(out / f"{file_name(config.prompt, seed)}.png")
-        runs.append(Run(one, picture, video and _numbered(video, k), save_every))
+            picture = free(out / f"{file_name(config.prompt, seed)}.png", ".run", ".frames")
+        runs.append(Run(one, picture, video and numbered(video, k), save_every))
     return runs
 
 
@@ -97,19 +97,6 @@ def resumed(folder: Path, steps: int | None) -> Run:
         raise ModelError(f"{shown(path)}: is damaged; start the run anew") from error
     config = from_table(GuidedConfig, table, str(path), Path.cwd())
     return Run(config, folder.parent / name, video and Path(video), save_every, going_on=True)
-
-
-def _numbered(path: Path, k: int) -> Path:
-    return path if k == 0 else path.with_stem(f"{path.stem}-{k + 1}")
-
-
-def _free(path: Path) -> Path:
-    """The path, with a number if there is a picture or a run of that name."""
-    number, free = 1, path
-    while any(each.exists() for each in (free, free.with_suffix(".run"), free.with_suffix(".frames"))):
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
 
 
 def begin(run: Run) -> None:
@@ -159,15 +146,9 @@ def save_painting(painting: Painting, images: np.ndarray, path: Path, config: Gu
     image = as_image(images)
     if config.upscale > 1:
         image = image.resize((image.width * config.upscale, image.height * config.upscale), Image.Resampling.LANCZOS)
-    made = {
-        "command": "generate",
-        "with": "vqgan-clip",
-        "version": __version__,
-        "models": {encoder.name: encoder.fingerprint for encoder in painting.encoders},
-        "steps_done": painting.done,
-        "settings": to_table(config),
-    }
-    save_image(image, path, {METADATA: json.dumps(made, ensure_ascii=False)})
+    models = {encoder.name: encoder.fingerprint for encoder in painting.encoders}
+    facts: dict[str, Any] = {"with": SYSTEM, "models": models, "steps_done": painting.done}
+    save_image(image, path, made_by("generate", to_table(config), **facts))
 
 
 def as_image(images: np.ndarray) -> Image.Image:
