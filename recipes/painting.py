@@ -91,13 +91,12 @@ def find_made(config: GuidedConfig, path: Path) -> Made | None:
     """The picture at `path` if it was painted with these settings and models, else None."""
     if not path.is_file():
         return None
-    with Image.open(path) as image:
-        text = getattr(image, "text", {}).get(METADATA, "")
     try:
-        record = json.loads(text)
+        with Image.open(path) as image:
+            record = json.loads(getattr(image, "text", {}).get(METADATA, ""))
         same = GuidedConfig.from_dict(record["settings"]) == config and record["models"] == models_of(config)
         return Made(path, float(record["score"]), float(record["seconds"])) if same else None
-    except (ValueError, TypeError, KeyError, UsageError):
+    except (OSError, ValueError, TypeError, KeyError, UsageError):  # cut off, or not a picture of this program's
         return None
 
 
