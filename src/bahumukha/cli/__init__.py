@@ -30,9 +30,9 @@ app = typer.Typer(
 @cache
 def commands() -> typer.Typer:
     """`app` with every group of commands registered, in the order of the help."""
-    from bahumukha.cli import classify, codec, demo, evaluate, generate, models, search, train, weights
+    from bahumukha.cli import classify, codec, complete, demo, evaluate, generate, models, search, train, weights
 
-    for group in (classify, search, generate, evaluate, codec, train, models, weights, demo):
+    for group in (classify, search, generate, complete, evaluate, codec, train, models, weights, demo):
         group.register(app)
     return app
 

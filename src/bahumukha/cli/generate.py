@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,11 +34,15 @@ Examples:
 
   bahu generate --resume generated/a-teapot-tea.run
 
+  bahu generate "a red fish above a blue car" --with dalle --style noto
+
+  bahu generate "a cat" --with dalle -n 4 --set candidates=64 --set guidance=4 --video cats.mp4
+
 Ctrl-C keeps the best picture so far; --resume goes on exactly where it was.
 """
 
 SYSTEMS = ("vqgan-clip", "dalle", "unclip")
-NOT_YET = "is not part of this version yet; vqgan-clip is"
+NOT_YET = "is not part of this version yet; vqgan-clip and dalle are"
 
 
 def register(app: typer.Typer) -> None:
@@ -50,10 +55,14 @@ def generate(
         str | None,
         typer.Argument(metavar="PROMPT", help="What to show: a | b:0.5 | c:-0.3, and a ^ b for one after another."),
     ] = None,
-    with_: Annotated[str, typer.Option("--with", metavar="SYSTEM", help="vqgan-clip, dalle or unclip.")] = SYSTEMS[0],
+    with_: Annotated[
+        str | None,
+        typer.Option("--with", metavar="SYSTEM", help="vqgan-clip (the default), dalle or unclip."),
+    ] = None,
     count: Annotated[
-        int, typer.Option("-n", metavar="N", min=1, max=1000, help="How many pictures, each with the next seed.")
-    ] = 1,
+        int | None,
+        typer.Option("-n", metavar="N", min=1, max=1000, help="How many pictures (default: 1; with dalle the best 9)."),
+    ] = None,
     seed: Annotated[str | None, typer.Option(metavar="SEED", help="A whole number or any text (default: 0).")] = None,
     size: Annotated[
         str | None,
@@ -64,7 +73,9 @@ def generate(
     drawer: Annotated[
         str | None, typer.Option(metavar="NAME", help="vqgan, fft, pixel, strokes or line (default: fft).")
     ] = None,
-    quality: Annotated[str, typer.Option(metavar="TIER", help="draft, normal, better or best.")] = "normal",
+    quality: Annotated[
+        str | None, typer.Option(metavar="TIER", help="draft, normal, better or best (default: normal).")
+    ] = None,
     style: Annotated[str | None, typer.Option(metavar="NAME", help="Of --with dalle: the style to draw in.")] = None,
     frames: Annotated[
         Path | None, typer.Option(metavar="DIR|VIDEO", help="Paint over each of these frames, one after another.")
@@ -84,44 +95,58 @@ def generate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a picture, nothing else on stdout.")] = False,
 ) -> None:
-    """Paint pictures of a sentence, guided by CLIP.
+    """Make pictures of a sentence: painted, guided by CLIP, or with dalle drawn by the dozen, the best ones kept.
 
     Each PNG holds all its settings: --config PICTURE.png makes it again.
     """
-    if with_ not in SYSTEMS:
-        raise UsageError(f"--with {with_}: it is one of {', '.join(SYSTEMS)}")
-    if with_ != SYSTEMS[0]:
-        raise UsageError(f"--with {with_}: {NOT_YET}")
+    system = with_ or (config and work("pictures").system_of(config)) or SYSTEMS[0]
+    if system not in SYSTEMS:
+        raise UsageError(f"--with {system}: it is one of {', '.join(SYSTEMS)}")
+    if system == "unclip":
+        raise UsageError(f"--with {system}: {NOT_YET}")
+    given: dict[str, Any] = {"prompt": prompt, "seed": seed, "size": size}
+    if system == "dalle":
+        of_painting = {"steps": steps, "drawer": drawer, "quality": quality, "frames": frames, "resume": resume}
+        for name, value in (of_painting | {"save-every": save_every}).items():
+            if value is not None:
+                raise UsageError(f"--{name}: belongs to --with vqgan-clip; leave it out with dalle")
+        drawn = work("drawn")
+        settings = drawn.settings(said(given | {"style": style, "pictures": count}), config, set_ or [])
+        drawn.draw_pictures(settings, out, video, json, "generate")
+        return
     if style is not None:
         raise UsageError(
             f"--style {style}: belongs to --with dalle; here say it in the prompt, as '… in the style of a woodcut'"
         )
-    guided = _guided()
-    given: dict[str, Any] = {"prompt": prompt, "seed": seed, "size": size, "steps": steps, "drawer": drawer}
-    given = {key: value for key, value in given.items() if value is not None}
+    guided = work("guided")
+    given = said(given | {"steps": steps, "drawer": drawer})
     if frames is not None:
         given["animation"] = {"frames": frames.absolute()}
     if resume is not None:
-        if given.keys() - {"steps"} or config is not None or set_ or count > 1 or video is not None:
+        if given.keys() - {"steps"} or config is not None or set_ or (count or 1) > 1 or video is not None:
             raise UsageError("--resume goes on with the settings of its run; only --steps may be given besides")
         runs = [guided.resumed(resume, steps)]
     else:
-        settings = guided.settings(given, quality, config, set_ or [])
-        runs = guided.new_runs(settings, out, count, video, save_every)
+        settings = guided.settings(given, quality or "normal", config, set_ or [])
+        runs = guided.new_runs(settings, out, count or 1, video, save_every)
     with stop_signals(lambda: note_line(STOPPING)) as stop:
         guided.paint_runs(runs, stop, json)
 
 
-def _guided() -> Any:
-    """The part that needs PyTorch. Raises ModelError where it is missing."""
+def said(options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that were given."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def work(name: str, command: str = "bahu generate") -> Any:
+    """The module of the command line that does what a command asks, with PyTorch. Raises ModelError without it."""
     try:
-        from bahumukha.cli import guided
+        return import_module(f"bahumukha.cli.{name}")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "bahumukha":
             raise
-        needed = f"bahu generate needs {error.name}, of the extra [create]"
+        needed = f"{command} needs {error.name}, of the extra [create]"
         raise ModelError(f"{needed}: pip install 'bahumukha[create]'") from error
-    return guided
 
 
 def file_name(prompt: str, seed: int | str) -> str:

@@ -71,19 +71,21 @@ def _origin(made: Mapping[str, Any]) -> str:
 # --- sizes ------------------------------------------------------------------------------------------------
 
 
-def picture_size(text: str, usual: tuple[int, int], step: int = 16) -> list[int]:
-    """`256x192`, `256`, or the name of a shape with the area of the usual size -> width and height.
+def picture_size(text: str, usual: tuple[int, int]) -> list[int]:
+    """`256x192`, `256`, or the name of a shape, of the usual size's area -> width and height. Raises UsageError."""
+    if text not in ASPECTS:
+        return sides_of(text, f", or one of {', '.join(ASPECTS)}")
+    across, down = ASPECTS[text]
+    ideal = (usual[0] * usual[1] * across / down) ** 0.5
+    width = max(16, round(ideal / 16) * 16)  # whole codes of any codec
+    return [width, max(16, round(width * down / across / 16) * 16)]
 
-    step: pixels that the sides of a named shape are multiples of. Raises UsageError.
-    """
-    if text in ASPECTS:
-        across, down = ASPECTS[text]
-        ideal = (usual[0] * usual[1] * across / down) ** 0.5
-        width = max(step, round(ideal / step) * step)
-        return [width, max(step, round(width * down / across / step) * step)]
+
+def sides_of(text: str, or_else: str = "") -> list[int]:
+    """`256x192` or `256` -> width and height. Raises UsageError, which says what is allowed besides."""
     sides = text.lower().replace("×", "x").split("x")
     if not all(side.strip().isdecimal() for side in sides) or len(sides) > 2:
-        raise UsageError(f"--size {text}: it is WxH in pixels, as 256x192, or one of {', '.join(ASPECTS)}")
+        raise UsageError(f"--size {text}: it is WxH in pixels, as 256x192{or_else}")
     numbers = [int(side) for side in sides]
     return numbers * 2 if len(numbers) == 1 else numbers
 

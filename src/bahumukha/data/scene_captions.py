@@ -191,8 +191,13 @@ def _english(statement: Statement, rng: np.random.Generator) -> str:
     if statement.ground is not None:
         text += grounded(statement.ground, rng)
     elif statement.style is not None:
-        text += f", {statement.style.replace('-', ' ')} style"
+        text = styled(text, statement.style)
     return text
+
+
+def styled(text: str, style: str) -> str:
+    """A caption that also says the style: 'a cat' and 'fluent-emoji' -> 'a cat, fluent emoji style'."""
+    return f"{text}, {style.replace('-', ' ')} style"
 
 
 def _arranged(arrangement: str, phrases: list[str], rng: np.random.Generator) -> str:
