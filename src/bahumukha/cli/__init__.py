@@ -30,9 +30,22 @@ app = typer.Typer(
 @cache
 def commands() -> typer.Typer:
     """`app` with every group of commands registered, in the order of the help."""
-    from bahumukha.cli import classify, codec, complete, demo, evaluate, generate, models, search, train, weights
+    from bahumukha.cli import (
+        classify,
+        codec,
+        complete,
+        demo,
+        evaluate,
+        evaluate_dalle,
+        generate,
+        models,
+        search,
+        train,
+        weights,
+    )
 
-    for group in (classify, search, generate, complete, evaluate, codec, train, models, weights, demo):
+    making = (generate, complete, evaluate, evaluate_dalle, codec, train)
+    for group in (classify, search, *making, models, weights, demo):
         group.register(app)
     return app
 

@@ -117,7 +117,6 @@ def draw_pictures(config: DrawingConfig, out: Path, video: Path | None, as_json:
     Raises UsageError, ModelError before anything is drawn; Interrupted after Ctrl-C, with what is finished kept.
     """
     started = time.monotonic()
-    torch.set_num_threads(thread_count())
     check_out(out)
     if video is not None:
         check_video(video, FPS)
@@ -158,12 +157,17 @@ def caption_of(config: DrawingConfig) -> str:
 
 def opened(config: DrawingConfig) -> Models:
     """The models of some settings, and that they can do what is asked. Raises ModelError, UsageError."""
-    dalle = _dalle(config.model)
-    check_style(config.style, dalle.styles, config.model)
-    codec = _codec(dalle.codec)
-    grid_of(config.size, dalle.model.config.grid, codec.downsampling)
-    asked = bool(config.ranking and config.prompt.strip())
-    return Models(dalle, codec, _encoder(config.ranking) if asked else None)
+    models = models_of(config.model, config.ranking if config.prompt.strip() else "")
+    check_style(config.style, models.dalle.styles, config.model)
+    grid_of(config.size, models.dalle.model.config.grid, models.codec.downsampling)
+    return models
+
+
+def models_of(name: str, ranking: str) -> Models:
+    """A DALL-E with its codec, and a CLIP if one is named; PyTorch takes all the threads it may. Raises ModelError."""
+    torch.set_num_threads(thread_count())
+    dalle = _dalle(name)
+    return Models(dalle, _codec(dalle.codec), _encoder(ranking) if ranking else None)
 
 
 @cache
