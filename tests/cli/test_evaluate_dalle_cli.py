@@ -96,7 +96,8 @@ def test_scenes(bahu: Any, folder: Path) -> None:
         (["--prompts", "gone.txt"], "--prompts gone.txt: cannot be read"),
         (["--prompts", "prompts.txt", "--set", "top_k=0"], "--set: top_k: 0 was given"),
         (["--prompts", "prompts.txt", "--set", "tempo=1"], "tempo is no option"),
-        (["--prompts", "prompts.txt", "--training", "void"], "void"),
+        (["--prompts", "prompts.txt", "--training", "void"], "no pictures in void"),
+        (["--prompts", "prompts.txt", "--sheet", "s.gif"], "--sheet s.gif: name it .png, .jpg or .webp"),
     ],
 )
 def test_what_is_wrong_is_one_line(bahu: Any, folder: Path, arguments: list[str], message: str) -> None:

@@ -99,6 +99,8 @@ def evaluate_dalle(
         raise UsageError(
             "--validation and --training are about the pictures of --prompts or --captions; give these too"
         )
+    if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"--sheet {sheet}: name it .png, .jpg or .webp")
     drawn = work("drawn", "bahu evaluate dalle")
     from bahumukha.evaluate.dalle import prompts_of, read_prompts
     from bahumukha.nn.sampling import Sampling
@@ -110,13 +112,15 @@ def evaluate_dalle(
         asked = _some(read_prompts(prompts), most)
     elif captions is not None:
         asked = _some(prompts_of(captions, language=language, split=split), most)
+    real, known = _of_split(validation or [], "validation"), _of_split(training or [], "train")
     models = drawn.models_of(model, clip)
     report = _Report(models.dalle, models.codec, models.ranking, sampling, each, seed)
     if asked is not None:
         pictures = report.prompts(asked)
-        if validation:
-            report.frechet(pictures, _of_split(validation, "validation"), clip)
-        report.nearest(pictures, asked, _of_split(training or [], "train"), _of_split(validation or [], "validation"))
+        if real:
+            report.frechet(pictures, real, clip)
+        if known:
+            report.nearest(pictures, asked, known, real)
     if scenes is not None and learn_from is not None:
         report.scenes(scenes, learn_from, most)
     report.show(json, sheet, model)
@@ -188,8 +192,6 @@ class _Report:
         from bahumukha.evaluate.dalle import embedded_files, nearest
         from bahumukha.images import open_image
 
-        if not training:
-            return
         known = embedded_files(self.encoder, training, "--training", self.size, progress)
         found = nearest(drawn.best_rows, [one.prompt for one in asked], known)
         mean = sum(each.cosine for each in found) / len(found)
@@ -218,6 +220,11 @@ class _Report:
         from bahumukha.evaluate.composed import askable, composed_scenes, learned_judge
         from bahumukha.evaluate.dalle import Asked, scene_scores
 
+        rows, columns = self.dalle.model.config.grid
+        if rows != columns:
+            raise UsageError(
+                f"--scenes: scenes are square, and this model draws {columns} x {rows} tokens; leave it out"
+            )
         wanted = askable(composed_scenes(folder), most)
         if not wanted:
             raise UsageError(f"--scenes {folder}: none shows two single things, each of a basic colour, in a relation")

@@ -85,7 +85,7 @@ class DrawingConfig:
             )
         if self.size is not None and not all(1 <= side <= LARGEST_SIDE for side in self.size):
             raise ValueError(f"size is {list(self.size)}; it takes width and height up to {LARGEST_SIDE} pixels")
-        assert self.sampling  # checks its own
+        _ = self.sampling  # checks its own
 
     @property
     def drawn(self) -> int:
