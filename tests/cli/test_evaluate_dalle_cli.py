@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from bahumukha.cli import drawn
+from bahumukha.data.styles import is_held_out
 from bahumukha.models.perceptual import TrunkDistance
 from bahumukha.zoo import perceptual
 from tests.composed_pictures import ShapeEncoder, random_scene, write_scenes
@@ -70,6 +72,19 @@ def test_prompts_with_all_that_is_said_of_their_pictures(bahu: Any, folder: Path
     assert printed.code == 0 and "own caption first" in printed.out and "Frechet" not in printed.out
 
 
+def test_things_in_styles_that_were_kept_from_training(bahu: Any, folder: Path) -> None:
+    lines = []
+    for number in range(120):
+        captions = {"en": [f"thing {number}"], "te": [f"వస్తువు {number}"]}
+        row = {"file": f"{number}.png", "captions": captions, "style": "noto", "key": str(number), "split": "train"}
+        lines.append(json.dumps(row) + "\n")
+    Path("captions.jsonl").write_text("".join(lines), encoding="utf-8")
+    ran = bahu("evaluate", "dalle", folder, "--held-out", ".", "--language", "te", "--each", 2, "--most", 100, "--json")
+    assert ran.code == 0, ran.err
+    kept = [number for number in range(120) if is_held_out("noto", str(number))]
+    assert len(kept) >= 2 and list(ran.object["ranks"]) == [f"వస్తువు {number}, noto style" for number in kept]
+
+
 def test_scenes(bahu: Any, folder: Path) -> None:
     random = np.random.default_rng(0)
     learn = write_scenes(Path("learn"), [random_scene(random) for _ in range(30)], 32)
@@ -88,9 +103,12 @@ def test_scenes(bahu: Any, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give --prompts, --captions or --scenes"),
-        (["--prompts", "prompts.txt", "--captions", "x"], "give --prompts or --captions, not both"),
-        (["--prompts", "prompts.txt", "--language", "te"], "--language and --split are about --captions"),
+        ([], "give one of --prompts, --captions, --held-out, or --scenes"),
+        (
+            ["--prompts", "prompts.txt", "--captions", "x"],
+            "give one of --prompts, --captions, --held-out, not --prompts and --captions",
+        ),
+        (["--prompts", "prompts.txt", "--language", "te"], "--language is about --captions and --held-out"),
         (["--scenes", "x"], "--scenes and --learn-from go together"),
         (["--scenes", "x", "--learn-from", "y", "--training", "z"], "--validation and --training are about"),
         (["--prompts", "gone.txt"], "--prompts gone.txt: cannot be read"),

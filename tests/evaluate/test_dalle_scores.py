@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from bahumukha.data.scene_captions import plain_caption
+from bahumukha.data.scenes import Ground, Scene
 from bahumukha.errors import UsageError
 from bahumukha.evaluate import composed
 from bahumukha.evaluate.composed import askable, composed_scenes, learned_judge
@@ -21,6 +25,7 @@ from bahumukha.evaluate.dalle import (
     embedded,
     embedded_files,
     frechet,
+    kept_prompts,
     nearest,
     prompts_of,
     read_prompts,
@@ -33,7 +38,7 @@ from bahumukha.nn.sampling import Sampling
 from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.dalle import load_dalle
 from bahumukha.zoo.fake import ColourEncoder
-from tests.composed_pictures import ShapeEncoder, painted, random_scene, write_scenes
+from tests.composed_pictures import ShapeEncoder, painted, random_scene, thing, write_scenes
 from tests.fake_codec import BlockCodec
 from tests.tiny_dalle import make_codec_folder, make_dalle_folder
 
@@ -159,3 +164,19 @@ def test_prompts_of_captioned_pictures_are_found_by_the_english_ones(tmp_path: P
     )
     assert prompts_of(tmp_path, language="te") == [Asked("పిల్లి", "a cat"), Asked("కుక్క", "a dog")]
     assert [each.prompt for each in prompts_of(tmp_path, split="train")] == ["a cat", "a dog"]
+
+
+def test_things_in_colours_that_were_kept_from_them(tmp_path: Path) -> None:
+    names = [f"thing {k}" for k in range(40)]
+    scenes = [
+        Scene((replace(thing(name, colour, (0.5, 0.5)), key=name),), Ground(("white",), ((250,) * 3,)), "alone")
+        for name in names
+        for colour in ("red", "blue")
+    ]
+    lines = [json.dumps({"file": "a.png", "scene": each.as_record()}) + "\n" for each in scenes]
+    (tmp_path / "scenes.jsonl").write_text("".join(lines), encoding="utf-8")
+    kept = [each for each in scenes if each.held_out()]
+    assert 2 <= len(kept) < 30
+    assert [each.prompt for each in kept_prompts([tmp_path])] == [plain_caption(each) for each in kept]
+    with pytest.raises(UsageError, match="--language te: the scenes of .* are asked for in English"):
+        kept_prompts([tmp_path], "te")

@@ -30,7 +30,9 @@ def model() -> Dalle:
 def folder(model: Dalle, tmp_path: Path) -> Path:
     folder = tmp_path / "dalle"
     styles = ("noto", "openmoji")
-    save_dalle(model, tokenizer(), folder, name="mine", codec="starter/vqgan", steps=30, styles=styles, weights="float32")
+    save_dalle(
+        model, tokenizer(), folder, name="mine", codec="starter/vqgan", steps=30, styles=styles, weights="float32"
+    )
     return folder
 
 

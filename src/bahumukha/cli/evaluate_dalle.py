@@ -27,7 +27,7 @@ Examples:
 
   bahu evaluate dalle --prompts prompts.txt --sheet drawn.png
 
-  bahu evaluate dalle runs/mine/model --captions pictures/noto --split validation --language te
+  bahu evaluate dalle runs/mine/model --held-out pictures/noto --held-out pictures/twemoji --language te
 
   bahu evaluate dalle --scenes scenes-validation --learn-from scenes-train
 
@@ -50,8 +50,16 @@ def evaluate_dalle(
     captions: Annotated[
         Path | None, typer.Option(metavar="DIR_OR_FILE", help="Or the captions of pictures, as bahu evaluate clip.")
     ] = None,
+    held_out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Or things in a style or colour that training keeps from them, of folders of captioned pictures (all "
+            "that it was trained on) and of validation scenes. Repeatable.",
+        ),
+    ] = None,
     language: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Of --captions; the pictures are found by the English ones.")
+        str | None, typer.Option(metavar="CODE", help="Of the prompts; the pictures are found by the English captions.")
     ] = None,
     split: Annotated[str | None, typer.Option(metavar="NAME", help="Of --captions, as validation.")] = None,
     scenes: Annotated[
@@ -84,15 +92,17 @@ def evaluate_dalle(
 ) -> None:
     """Measure pictures drawn of sentences that were kept from training.
 
-    --prompts or --captions: whether CLIP finds each picture's own caption among all. --scenes: whether both things are
-    there, in their colours, where they should be, and how good the judge of that is on real scenes.
+    --prompts, --captions or --held-out: whether CLIP finds each picture's own caption among all. --scenes: whether both
+    things are there, in their colours, where they should be, and how good the judge of that is on real scenes.
     """
-    if prompts is not None and captions is not None:
-        raise UsageError("give --prompts or --captions, not both")
-    if prompts is None and captions is None and scenes is None:
-        raise UsageError("give --prompts, --captions or --scenes")
-    if captions is None and (language or split):
-        raise UsageError("--language and --split are about --captions; give that too")
+    sources = {"--prompts": prompts, "--captions": captions, "--held-out": held_out}
+    given = [option for option, value in sources.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"give one of {', '.join(sources)}, not {' and '.join(given)}")
+    if not given and scenes is None:
+        raise UsageError(f"give one of {', '.join(sources)}, or --scenes")
+    if (split and captions is None) or (language and captions is None and not held_out):
+        raise UsageError("--language is about --captions and --held-out, --split about --captions; give these too")
     if (scenes is None) != (learn_from is None):
         raise UsageError("--scenes and --learn-from go together: the judge learns from other scenes than it judges")
     if (validation or training) and prompts is None and captions is None:
@@ -102,7 +112,7 @@ def evaluate_dalle(
     if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"--sheet {sheet}: name it .png, .jpg or .webp")
     drawn = work("drawn", "bahu evaluate dalle")
-    from bahumukha.evaluate.dalle import prompts_of, read_prompts
+    from bahumukha.evaluate.dalle import kept_prompts, prompts_of, read_prompts
     from bahumukha.nn.sampling import Sampling
     from bahumukha.train.config import from_table, overridden
 
@@ -112,6 +122,8 @@ def evaluate_dalle(
         asked = _some(read_prompts(prompts), most)
     elif captions is not None:
         asked = _some(prompts_of(captions, language=language, split=split), most)
+    elif held_out:
+        asked = _some(kept_prompts(held_out, language), most)
     real, known = _of_split(validation or [], "validation"), _of_split(training or [], "train")
     models = drawn.models_of(model, clip)
     report = _Report(models.dalle, models.codec, models.ranking, sampling, each, seed)

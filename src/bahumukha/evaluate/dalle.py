@@ -20,9 +20,22 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bahumukha.data.pairs import Listed, SourceConfig, open_source
+from bahumukha.data.scene_captions import styled
+from bahumukha.data.scene_colours import BASIC
+from bahumukha.data.styles import is_held_out
 from bahumukha.errors import UsageError
 from bahumukha.evaluate.captions import concept, read_captioned
-from bahumukha.evaluate.composed import Composed, CompositionRates, Judge, JudgeAccuracy, accuracy, rates, wanted
+from bahumukha.evaluate.composed import (
+    Composed,
+    CompositionRates,
+    Judge,
+    JudgeAccuracy,
+    accuracy,
+    composed_scenes,
+    rates,
+    wanted,
+)
 from bahumukha.evaluate.fidelity import frechet_distance
 from bahumukha.evaluate.pictures import Embedded, Progress, embed, quiet
 from bahumukha.evaluate.retrieval import best_ranks
@@ -135,6 +148,41 @@ def prompts_of(source: Path, *, language: str | None = None, split: str | None =
     else:
         pairs = [Asked(prompt, prompt) for prompt in found.values()]
     return checked(pairs, f"--captions {source}")
+
+
+def kept_prompts(folders: Sequence[Path], language: str | None = None) -> list[Asked]:
+    """Single things as training never shows them, from what it otherwise draws on.
+
+    Of folders with `captions.jsonl`: the name and the style, of the pairs of style and thing that are kept from
+    training (`data.styles`); CLIP finds by the English name alone. Of folders with `scenes.jsonl`: things alone in a
+    colour that is kept from them, "a blue apple"; these are English. Raises UsageError.
+    """
+    found: list[Asked] = []
+    for folder in folders:
+        if (folder / "scenes.jsonl").is_file():
+            if language not in (None, "en"):
+                raise UsageError(
+                    f"--language {language}: the scenes of {folder} are asked for in English; leave it out"
+                )
+            alone = [each for each in composed_scenes(folder, "--held-out") if _is_new_colour(each)]
+            found += [Asked(each.caption, each.caption) for each in alone]
+            continue
+        source = open_source(SourceConfig(folder, split="train"))
+        if not isinstance(source, Listed):
+            raise UsageError(f"--held-out {folder}: a folder with captions.jsonl or scenes.jsonl is needed")
+        for captions, about in zip(source.texts, source.about, strict=True):
+            if about.style and any(is_held_out(*thing) for thing in about.things):
+                told = captions.get(language or "en")
+                if told and "en" in captions:
+                    found.append(Asked(styled(told[0], about.style), captions["en"][0]))
+    return checked(found, f"--held-out {', '.join(map(str, folders))}")
+
+
+def _is_new_colour(each: Composed) -> bool:
+    if each.scene.arrangement != "alone":
+        return False
+    (thing,) = each.scene.objects
+    return thing.count == 1 and thing.colour in BASIC and (thing.key, thing.colour) in each.scene.held_out()
 
 
 def checked(asked: Sequence[Asked], option: str) -> list[Asked]:
