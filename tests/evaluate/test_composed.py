@@ -124,6 +124,8 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_knows_real_scenes_and_what_is_wrong_with_them(judge: Judge, folders: tuple[Path, Path]) -> None:
     scenes = askable(composed_scenes(folders[1]))
     assert len(scenes) > 15 and judge.names == ("ball", "cross", "frame")
+    assert all(judge.knows(each.scene) for each in scenes)
+    assert not judge.knows(pair(("ball", "dragon"), ("red", "blue"), "above"))
     scores = accuracy(judge, scenes, 64)
     assert (scores.scenes, scores.vocabulary) == (len(scenes), 3)
     assert min(scores.present, scores.colours, scores.relation) >= 0.95
@@ -166,7 +168,7 @@ def test_what_can_be_asked(tmp_path: Path) -> None:
     assert only.caption == "a green ball above a red cross"
     assert wanted(only.scene) == Wanted(("ball", "cross"), ("green", "red"), "above")
     many = [replace(only, scene=pair(("ball", "cross"), (a, b), "above")) for a in BASIC for b in BASIC]
-    assert len(askable(many)) == 64 and len(askable(many, most=10)) == 10
+    assert len(askable(many * 2)) == 64
 
 
 def test_listings_that_are_none(tmp_path: Path) -> None:

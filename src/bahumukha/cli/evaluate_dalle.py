@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bahumukha.nn.sampling import Sampling
     from bahumukha.protocols import ImageTextEncoder
     from bahumukha.zoo.dalle import LoadedDalle
+
+T = TypeVar("T")
 
 EXAMPLES = """
 Examples:
@@ -105,29 +107,21 @@ def evaluate_dalle(
         raise UsageError("--language is about --captions and --held-out, --split about --captions; give these too")
     if (scenes is None) != (learn_from is None):
         raise UsageError("--scenes and --learn-from go together: the judge learns from other scenes than it judges")
-    if (validation or training) and prompts is None and captions is None:
-        raise UsageError(
-            "--validation and --training are about the pictures of --prompts or --captions; give these too"
-        )
+    if (validation or training) and not given:
+        raise UsageError(f"--validation and --training are about the pictures of {', '.join(sources)}; give one")
     if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"--sheet {sheet}: name it .png, .jpg or .webp")
     drawn = work("drawn", "bahu evaluate dalle")
-    from bahumukha.evaluate.dalle import kept_prompts, prompts_of, read_prompts
     from bahumukha.nn.sampling import Sampling
     from bahumukha.train.config import from_table, overridden
 
     sampling = from_table(Sampling, overridden({"guidance": 3.0}, set_ or []), "--set", Path.cwd())
-    asked = None
-    if prompts is not None:
-        asked = _some(read_prompts(prompts), most)
-    elif captions is not None:
-        asked = _some(prompts_of(captions, language=language, split=split), most)
-    elif held_out:
-        asked = _some(kept_prompts(held_out, language), most)
+    asked = _asked(prompts, captions, held_out or [], language, split)
     real, known = _of_split(validation or [], "validation"), _of_split(training or [], "train")
     models = drawn.models_of(model, clip)
     report = _Report(models.dalle, models.codec, models.ranking, sampling, each, seed)
     if asked is not None:
+        asked = _some(asked, most)
         pictures = report.prompts(asked)
         if real:
             report.frechet(pictures, real, clip)
@@ -211,9 +205,9 @@ class _Report:
         self.figures["nearest_mean"] = mean
         line = f"nearest in training  {mean:6.3f}  (mean cosine"
         if validation:
-            count = len(found)
-            some = [validation[i * len(validation) // count] for i in range(min(count, len(validation)))]
-            real = embedded_files(self.encoder, some, "--validation", self.size, progress)
+            real = embedded_files(
+                self.encoder, _some(list(validation), len(found)), "--validation", self.size, progress
+            )
             usual = nearest(real.rows, [str(path) for path in real.keys], known)
             self.figures["nearest_mean_of_real"] = sum(each.cosine for each in usual) / len(usual)
             line += f"; of real pictures it never saw {self.figures['nearest_mean_of_real']:.3f}"
@@ -237,10 +231,13 @@ class _Report:
             raise UsageError(
                 f"--scenes: scenes are square, and this model draws {columns} x {rows} tokens; leave it out"
             )
-        wanted = askable(composed_scenes(folder), most)
-        if not wanted:
-            raise UsageError(f"--scenes {folder}: none shows two single things, each of a basic colour, in a relation")
+        wanted = askable(composed_scenes(folder))
         judge = learned_judge(self.encoder, composed_scenes(learn_from, "--learn-from"), self.size, progress)
+        wanted = _some([each for each in wanted if judge.knows(each.scene)], most)
+        if not wanted:
+            raise UsageError(
+                f"--scenes {folder}: none shows two single things, each of a basic colour, that are in {learn_from} too"
+            )
         drawn = self._drawn([Asked(each.caption, each.caption) for each in wanted])
         scores = scene_scores(drawn, self.codec, judge, wanted, self.size)
         self.figures["scenes"] = asdict(scores)
@@ -281,8 +278,22 @@ def _scene_lines(scores: Any) -> list[str]:
     return [*lines, f"{'judge: no to what is not':<26}{other}"]
 
 
-def _some(asked: list[Asked], most: int) -> list[Asked]:
-    return asked if len(asked) <= most else [asked[i * len(asked) // most] for i in range(most)]
+def _asked(
+    prompts: Path | None, captions: Path | None, held_out: Sequence[Path], language: str | None, split: str | None
+) -> list[Asked] | None:
+    """Of the one source that is given; None for none."""
+    from bahumukha.evaluate.dalle import kept_prompts, prompts_of, read_prompts
+
+    if prompts is not None:
+        return read_prompts(prompts)
+    if captions is not None:
+        return prompts_of(captions, language=language, split=split)
+    return kept_prompts(held_out, language) if held_out else None
+
+
+def _some(items: list[T], most: int) -> list[T]:
+    """At most so many, evenly picked."""
+    return items if len(items) <= most else [items[i * len(items) // most] for i in range(most)]
 
 
 def _of_split(paths: Sequence[Path], split: str) -> list[Path]:

@@ -129,20 +129,14 @@ def composed_scenes(folder: Path, option: str = "--scenes") -> list[Composed]:
     return scenes
 
 
-def askable(scenes: Sequence[Composed], most: int | None = None) -> list[Composed]:
-    """Those of two single things, each of a basic colour, one beside or above the other; `most`, evenly picked.
-
-    Each caption comes once.
-    """
+def askable(scenes: Sequence[Composed]) -> list[Composed]:
+    """Those of two single things, each of a basic colour, one beside or above the other. Each caption comes once."""
     found: dict[str, Composed] = {}
     for each in scenes:
         things = each.scene.objects
         if each.scene.arrangement in RELATIONS and all(t.count == 1 and t.colour in BASIC for t in things):
             found.setdefault(each.caption, each)
-    fitting = list(found.values())
-    if most is None or most >= len(fitting):
-        return fitting
-    return [fitting[i * len(fitting) // most] for i in range(most)]
+    return list(found.values())
 
 
 def wanted(scene: Scene) -> Wanted:
@@ -170,6 +164,10 @@ class Judge:
         """
         found = self.seen(pictures)
         return [NOTHING if seen is None else self.verdict(seen, each) for seen, each in zip(found, asked, strict=True)]
+
+    def knows(self, scene: Scene) -> bool:
+        """Whether it can name all things of a scene."""
+        return all(thing.name in self.place for thing in scene.objects)
 
     def seen(self, pictures: Sequence[np.ndarray]) -> list[Seen | None]:
         """The two things of each picture with what each could be; None where there are no two."""
