@@ -18,6 +18,7 @@ from bahumukha.generate.guided import Painting, paint
 from bahumukha.generate.guided_config import QUALITY, GuidedConfig, seed_number, tier
 from bahumukha.protocols import Step
 from tests.fake_codec import BlockCodec
+from tests.generate.test_drawers import tiny_codec
 from tests.tiny_guidance import CellsDrawer, ColourClip
 
 
@@ -332,6 +333,68 @@ def test_a_loss_that_is_no_number_is_an_error_of_one_line() -> None:
         list(paint(config, [Broken()], cells(config)))
 
 
+# --- an early end
+
+
+def test_it_stops_when_the_loss_no_longer_falls(tmp_path: Path) -> None:
+    config = tiny("red:1:4.9", steps=30, stop_after=5)  # past its stop nothing moves: the first loss is never bettered
+    painting = Painting(config, [ColourClip()], cells(config))
+    steps = list(painting.steps())
+    assert len(steps) == painting.done < 30 and painting.is_over
+    assert painting.done - painting.best_at == 5
+    painting.save(tmp_path / "c.pt")
+    again = Painting(config, [ColourClip()], cells(config))
+    again.load(tmp_path / "c.pt")
+    (only,) = again.steps()
+    assert np.array_equal(only.images, steps[-1].images)
+
+
+def test_it_does_not_stop_while_the_loss_falls() -> None:
+    assert len(painted(tiny(steps=12, stop_after=3, cutouts={"noise": 0.0, "count": 12}))) == 12
+
+
+# --- overlays
+
+
+def test_an_overlay_is_laid_again_and_again(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), (0, 0, 255)).save(tmp_path / "blue.png")
+    overlay = {"picture": str(tmp_path / "blue.png"), "alpha": 0.5, "every": "3 iterations", "until": "7 iterations"}
+    steps = painted(tiny(steps=10, rate=0.0, overlay=overlay))
+    blues = np.array([step.images[..., 2].mean() for step in steps])
+    first = blues[0]
+    assert np.allclose(blues[:3], first) and np.allclose(blues[3:6], (1 + first) / 2, atol=1e-6)
+    assert np.allclose(blues[6:], (3 + first) / 4, atol=1e-6)
+
+
+def test_an_overlay_that_cannot_be_laid_is_an_error_before_the_first_step(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="drawer line cannot start from a picture"):
+        paint(tiny(drawer="line", overlay={"picture": str(tmp_path / "a.png")}), [ColourClip()])
+
+
+# --- stroke by stroke
+
+
+@pytest.mark.parametrize("drawer", ["strokes", "line"])
+def test_the_film_of_a_picture_begins_with_paper_and_ends_with_the_picture(drawer: str) -> None:
+    config = tiny(steps=2, drawer=drawer, drawer_options={"strokes": 7}, ema=0.5, filters={"tile": {}})
+    painting = Painting(config, [ColourClip()])
+    end = list(painting.steps())[-1].images[0]
+    film = list(painting.stroke_by_stroke())
+    assert len(film) == 8 and film[0].shape == (24, 32, 3) and film[0].min() == 1
+    assert np.array_equal(film[-1], end)
+    covered = [float(np.abs(frame - 1).sum()) for frame in film]
+    assert len(set(covered)) == 8, "every frame shows one more stroke"
+    short = list(painting.stroke_by_stroke(most=4))
+    assert len(short) == 4 and np.array_equal(short[-1], end) and np.array_equal(short[1], film[2])
+    assert torch.is_grad_enabled()
+
+
+def test_other_drawers_have_no_strokes() -> None:
+    with pytest.raises(UsageError, match="drawer fft draws no strokes; take strokes or line"):
+        next(Painting(tiny(), [ColourClip()]).stroke_by_stroke())
+
+
 # --- settings
 
 
@@ -343,9 +406,13 @@ def test_settings_come_back_from_json() -> None:
         drawer_options={"shape": "hexagon"},
         losses={"tv": "0.1 -> 0.2", "palette": {"weight": 2.0, "colours": "red"}},
         filters={"tile": {"margin": 0.2}},
-        start={"noise": "snow", "picture": "a/b.png"},
+        start={"pull": 0.1},
         cutouts={"count": "2 -> 4", "sizes": (16, 32)},
         ema=0.5,
+        overlay={"picture": "c.png", "every": "5%"},
+        animation={"frames": "d", "every": 2},
+        video={"fps": 24},
+        templates=("a {}",),
     )
     assert GuidedConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
@@ -398,6 +465,15 @@ def test_seeds() -> None:
         ({"start": {"alpha": 2.0}}, "alpha"),
         ({"start": {"picture": "missing.png"}}, "missing.png"),
         ({"colour": "red"}, "colour"),
+        ({"precision": "float16"}, "precision"),
+        ({"stop_after": -1}, "stop_after"),
+        ({"stop_after": 5, "prompt": "red ^ blue"}, "stop_after"),
+        ({"stop_after": 5, "losses": {"tv": "0 -> 1"}}, "stop_after"),
+        ({"overlay": {"alpha": 0.0}}, "alpha"),
+        ({"overlay": {"picture": "missing.png"}}, "missing.png"),
+        ({"video": {"of": "paint"}}, "of"),
+        ({"video": {"fps": 500}}, "fps"),
+        ({"templates": ("a photo",), "prompt": "label=red"}, "a photo"),
     ],
 )
 def test_each_wrong_setting_gives_one_clear_line(settings: dict[str, Any], named: str) -> None:
@@ -433,6 +509,41 @@ def test_the_vqgan_drawer_with_any_codec(tmp_path: Path) -> None:
     again = Painting(config, [ColourClip()], codec=StraightThrough())
     again.load(tmp_path / "c.pt")
     assert list(again.steps())[-1].images.tobytes() == steps[-1].images.tobytes()
+
+
+class Watching(ColourClip):
+    """Tells in which precision it was asked."""
+
+    def encode_pixels(self, x: torch.Tensor, size: int | None = None, crop: bool = True) -> torch.Tensor:
+        found = super().encode_pixels(x, size, crop)
+        self.fast = torch.is_autocast_enabled("cpu")
+        return found.bfloat16() if self.fast else found
+
+
+def test_bfloat16_is_close_and_the_same_bits_each_time() -> None:
+    codec = tiny_codec()
+
+    def run(precision: str) -> tuple[list[Step], Watching]:
+        clip = Watching()
+        config = tiny("blue", drawer="vqgan", steps=6, precision=precision)
+        return list(paint(config, [clip], codec=codec)), clip
+
+    (exact, slow), (rough, fast), (again, _) = run("float32"), run("bfloat16"), run("bfloat16")
+    assert fast.fast and not slow.fast
+    for one, other in zip(rough, again, strict=True):
+        assert one.losses == other.losses and one.images.tobytes() == other.images.tobytes()
+        assert one.images.dtype == np.float32
+    assert not np.array_equal(exact[0].images, rough[0].images)
+    assert np.abs(exact[0].images - rough[0].images).mean() < 0.03
+    assert rough[0].losses["prompts"] == pytest.approx(exact[0].losses["prompts"], rel=0.05)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_automatic_precision_is_bfloat16_where_it_is_fast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bahumukha.nn.precision.bfloat16_is_fast", lambda: fast)
+    clip = Watching()
+    list(paint(tiny(precision="auto", steps=1), [clip]))
+    assert clip.fast == fast
 
 
 def test_a_codec_that_is_missing_and_a_size_that_it_does_not_take() -> None:

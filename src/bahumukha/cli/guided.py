@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -112,8 +113,12 @@ def _opened(run: Run) -> Painting | Animation:
     """At its start, or where its checkpoint left it."""
     config = run.config
     codec = _codec(config.codec) if config.drawer == "vqgan" else None
-    kind = Animation if config.is_sequence else Painting
-    job = kind(config, [_encoder(name) for name in config.models], codec=codec)
+    encoders = [_encoder(name) for name in config.models]
+    job: Painting | Animation
+    if config.is_sequence:
+        job = Animation(config, encoders, codec=codec)
+    else:
+        job = Painting(config, encoders, codec=codec)
     if run.video and config.video.of == "strokes" and not isinstance(job.drawer, CurveDrawer):
         raise UsageError(f"video.of: drawer {config.drawer} draws no strokes; take strokes or line")
     if run.going_on:
@@ -217,7 +222,7 @@ def _paint_frames(animation: Animation, run: Run, stop: threading.Event, advance
         going_on = f", which are in {run.frames}; bahu generate --resume {run.folder} goes on" if finished else ""
         raise Interrupted(text + going_on)
     if run.video is not None:
-        rate = run.config.video.fps or max(1, min(MOST_FPS, animation.rate or FPS))
-        write_video(read_frames(run.frames), run.video, fps=rate)
+        usual = min(max(animation.rate or Fraction(FPS), Fraction(1)), Fraction(MOST_FPS))
+        write_video(read_frames(run.frames), run.video, fps=run.config.video.fps or usual)
         note_line(f"video in {run.video}")
     shutil.rmtree(run.folder)

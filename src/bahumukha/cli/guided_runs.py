@@ -100,11 +100,12 @@ def resumed(folder: Path, steps: int | None) -> Run:
 
 
 def begin(run: Run) -> None:
-    """The run's folder, with all that --resume needs to know. An older run of the same name is gone."""
+    """The run's folder, with all that --resume needs to know. What an older one of the same name left is gone."""
     try:
-        if run.folder.exists() and not run.going_on:
-            shutil.rmtree(run.folder)
-            for path in frame_files(run.frames):
+        if not run.going_on:
+            if run.folder.exists():
+                shutil.rmtree(run.folder)
+            for path in frame_files(run.frames) if run.config.is_sequence else []:
                 path.unlink()
         run.folder.mkdir(parents=True, exist_ok=True)
         record = {

@@ -92,7 +92,7 @@ class Animation:
     @property
     def rate(self) -> Fraction | None:
         """Frames a second of the video that is painted over, if there is one."""
-        return self.frames and self.frames.rate
+        return None if self.frames is None else self.frames.rate
 
     @property
     def steps_left(self) -> int:

@@ -109,7 +109,7 @@ class Painting:
         if start is not None:
             self.drawer.load_picture(start)
         overlay = config.overlay
-        self.overlay = overlay.picture and Overlay(overlay.picture, overlay.alpha, self.size)
+        self.overlay = None if overlay.picture is None else Overlay(overlay.picture, overlay.alpha, self.size)
         if self.overlay:
             check_loading(self.drawer)
         groups = self.drawer.parameters()
