@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from bahumukha.data.scene_colours import COLOURS, oklab, srgb
-from bahumukha.evaluate.colours import NAMES, background, cielab, colour_names, dominant_colour
+from bahumukha.evaluate.colours import NAMES, background, cielab, colour_shares, dominant_colour, leading
 
 Rgb = tuple[int, int, int]
 GROUNDS: dict[str, Rgb] = {"white": (255, 255, 255), "sky": (176, 214, 240), "dusk": (58, 60, 70)}
@@ -39,7 +39,15 @@ def test_cielab_of_primaries() -> None:
 
 def test_the_eleven_colours_of_composed_scenes_have_their_names() -> None:
     assert set(NAMES) == set(COLOURS)
-    assert [NAMES[i] for i in colour_names(np.array(list(COLOURS.values())))] == list(COLOURS)
+    assert [NAMES[colour_shares(np.array([rgb])).argmax()] for rgb in COLOURS.values()] == list(COLOURS)
+
+
+def test_a_shade_between_two_colours_votes_for_both_and_black_needs_half_of_all() -> None:
+    shares = dict(zip(NAMES, colour_shares(np.array([[254, 96, 30]])), strict=True))
+    assert shares["orange"] > 0.2 and shares["red"] > 0.2 and sum(shares.values()) == pytest.approx(1)
+    paints = [COLOURS["black"]] * 4 + [COLOURS["green"]] * 3 + [COLOURS["red"]] * 2
+    assert leading(colour_shares(np.array(paints)))[0] == "green"
+    assert leading(colour_shares(np.array(paints[:6])))[0] == "black"
 
 
 def test_drawings_are_named_by_their_paint() -> None:
@@ -77,8 +85,9 @@ def test_without_one_colour_along_the_border_there_is_no_background() -> None:
 def test_a_subject_that_reaches_the_border_is_kept() -> None:
     picture = np.full((64, 64, 3), 255, np.uint8)
     picture[40:, 10:54] = COLOURS["green"]
-    assert dominant_colour(picture) == ("green", 1.0)
+    colour, share = dominant_colour(picture)
+    assert colour == "green" and share > 0.9
 
 
 def test_a_plain_surface_is_not_background() -> None:
-    assert dominant_colour(np.full((16, 16, 3), COLOURS["blue"], np.uint8)) == ("blue", 1.0)
+    assert dominant_colour(np.full((16, 16, 3), COLOURS["blue"], np.uint8))[0] == "blue"

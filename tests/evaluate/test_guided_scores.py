@@ -94,7 +94,7 @@ def test_pictograms_are_retrieved_among_the_whole_list_and_have_a_colour() -> No
     assert [score.rank == 1 for score in scores] == [False, True, False]
     assert {score.retrieved for score in scores} == {"a red heart"}
     assert [score.colour_is_right for score in scores] == [True, True, False]
-    assert {(score.colour, score.share) for score in scores} == {("red", 1.0)}
+    assert all(score.colour == "red" and score.share > 0.9 for score in scores)
 
 
 def test_colourfulness_of_known_colours() -> None:

@@ -118,12 +118,21 @@ def test_a_picture_holds_what_makes_it_again(tmp_path: Path) -> None:
             assert np.array_equal(np.asarray(again), np.asarray(old))
 
 
-def test_pictograms_and_photographs_beside(tmp_path: Path, coloured_pictures: Path) -> None:
-    scores = run(tmp_path / "out", "--pictograms", "3", "--photos", str(coloured_pictures), steps=30)
-    apple, _, car = scores["pictures"]
-    assert apple["prompt"] == "a red apple" and apple["colour"] == "red" and apple["colour_is_right"]
+def test_pictograms_and_photographs_beside(
+    tmp_path: Path, coloured_pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plain(config: Any, path: Path) -> painting.Made:
+        Image.new("RGB", (32, 32), "red" if "red" in config.prompt else "blue").save(path)
+        return painting.Made(path, 0.5, 1.0)
+
+    monkeypatch.setattr(painted, "paint", plain)
+    scores = run(tmp_path / "out", "--pictograms", "3", "--photos", str(coloured_pictures))
+    apple, face, car = scores["pictures"]
+    assert [each["colour"] for each in (apple, face, car)] == ["red", "blue", "blue"]
+    assert [each["colour_is_right"] for each in (apple, face, car)] == [True, False, True]
+    assert car["rank"] == 3 and face["rank"] > 3  # this CLIP cannot tell a blue car from whale and butterfly
     assert car["retrieved"].startswith("a blue") and car["picture"] == "blue-car.png"
-    assert set(scores["rates"]) == {"retrieved", "colour"}
+    assert scores["rates"] == {"retrieved": 0, "colour": pytest.approx(2 / 3)}
     low, middle, high = scores["beside photographs"]["saturation"]["photographs"]
     assert low == middle == high == pytest.approx(1, abs=0.02)
 

@@ -1,7 +1,12 @@
 """Which of the eleven basic colours a picture mostly shows, as people name them (Berlin, Kay 1969).
 
-Each pixel takes the name of the nearest of some sixty example colours in CIELAB (D65); the name that most pixels have
-wins. Left out is the background: what touches the border and is of one colour. Exactly:
+Each pixel shares its vote among the names, by its distance in CIELAB (D65) to the nearest of a name's example colours,
+
+    w_k ~ exp(-d_k² / 2 SOFT²),
+
+so that a shade between orange and red counts for both; the name with most votes wins. Black needs half of all votes:
+with fewer it is what outlines are drawn with. Left out is the background: what touches the border and is of one
+colour. Exactly:
 
 1. The border's colour is that of the border pixel (outermost ring) with the most others within `SAME` of it; it counts
    if at least `HALF` of the ring is within `SAME` of it, else there is no background.
@@ -13,6 +18,9 @@ from __future__ import annotations
 
 import numpy as np
 
+SOFT = 10.0
+OUTLINES = 0.5
+"""Part of the votes up to which black does not count."""
 SAME = 14.0
 """Distance in CIELAB up to which two colours are one; 2.3 is just noticeable, red to orange about 50."""
 HALF = 0.5
@@ -21,12 +29,23 @@ MOST = 512
 """Border pixels that are tried in step 1; of a longer border, so many at even distances."""
 
 EXAMPLES = {
-    "red": ("#e00000", "#ff2020", "#d92626", "#dd2e44", "#f8312f", "#b01010", "#900c0c", "#ee3f3f", "#fb4c18"),
-    "orange": ("#ff8c00", "#f58818", "#ff6a24", "#f4900c", "#fe9a08", "#e8701a", "#f28a3c", "#f0a050"),
+    "red": (
+        "#e00000",
+        "#ff2020",
+        "#d92626",
+        "#dd2e44",
+        "#f8312f",
+        "#b01010",
+        "#900c0c",
+        "#ee3f3f",
+        "#fb4c18",
+        "#ea5a47",
+    ),
+    "orange": ("#ff8c00", "#f58818", "#ff6a24", "#f4900c", "#fe9a08", "#e8701a", "#f28a3c", "#f0a050", "#f56e4b"),
     "yellow": ("#ffe000", "#f7d524", "#ffcc4d", "#fff176", "#ffee44", "#fcea2b", "#e6c619", "#fff0a0", "#ffb430"),
     "green": ("#2e9e3c", "#008000", "#5c9e31", "#78b159", "#3fbf5f", "#145a1e", "#a0d468", "#b4d01c", "#00a86b"),
     "blue": ("#2d64de", "#0000e0", "#3b88c3", "#55acee", "#87ceeb", "#1a237e", "#00a6ed", "#123f80", "#6aa3ad"),
-    "purple": ("#8438ba", "#800080", "#6a1b9a", "#aa5ed8", "#b39ddb", "#4a148c", "#8d65c5", "#635994", "#433b6b"),
+    "purple": ("#8438ba", "#800080", "#6a1b9a", "#aa5ed8", "#b39ddb", "#4a148c", "#7433ff", "#635994", "#433b6b"),
     "pink": ("#f78cba", "#ffc0cb", "#ff69b4", "#f48fb1", "#ea4c9c", "#f4abba", "#f9a7c0"),
     "brown": ("#7a4a26", "#8b4513", "#5d3a1a", "#a0673c", "#6d4c41", "#8a4b38", "#4e2e14", "#bf8f68", "#a78e81"),
     "black": ("#000000", "#222226", "#31373d", "#2b2b2b"),
@@ -53,18 +72,19 @@ def cielab(rgb: np.ndarray) -> np.ndarray:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
-_OWNER = np.concatenate([np.full(len(each), i) for i, each in enumerate(EXAMPLES.values())])
 _PLACES = cielab(np.array([list(bytes.fromhex(each[1:])) for some in EXAMPLES.values() for each in some]))
+_FIRSTS = np.cumsum([0, *map(len, EXAMPLES.values())])[:-1]
+"""Where each name's examples begin in `_PLACES`."""
 
 
-def colour_names(rgb: np.ndarray) -> np.ndarray:
-    """sRGB (…, 3) from 0 to 255 -> index of each colour's name in `NAMES`, int (…)."""
-    flat = np.asarray(rgb).reshape(-1, 3)
-    kinds, back = np.unique(flat, axis=0, return_inverse=True)
+def colour_shares(rgb: np.ndarray) -> np.ndarray:
+    """Colours (…, 3), 0 to 255 -> each name's part of all votes, float64 (11,) in the order of `NAMES`."""
+    kinds, counts = np.unique(np.asarray(rgb).reshape(-1, 3), axis=0, return_counts=True)
     lab = cielab(kinds)
-    # |a - b|² without |a|², which is the same for all examples
-    nearest = ((_PLACES**2).sum(1) - 2 * lab @ _PLACES.T).argmin(1)
-    return _OWNER[nearest][back].reshape(np.asarray(rgb).shape[:-1])
+    squares = (lab**2).sum(1)[:, None] - 2 * lab @ _PLACES.T + (_PLACES**2).sum(1)  # (N, examples)
+    nearest = np.minimum.reduceat(squares, _FIRSTS, axis=1)  # (N, 11)
+    likely = np.exp((nearest.min(1, keepdims=True) - nearest) / (2 * SOFT**2))
+    return counts @ (likely / likely.sum(1, keepdims=True)) / counts.sum()
 
 
 def background(rgb: np.ndarray) -> np.ndarray:
@@ -94,7 +114,12 @@ def background(rgb: np.ndarray) -> np.ndarray:
 
 
 def dominant_colour(rgb: np.ndarray) -> tuple[str, float]:
-    """Picture (H, W, 3), 0 to 255 -> (name, its share in [0, 1]) of the colour most seen outside of the background."""
-    named = colour_names(np.asarray(rgb)[~background(rgb)])
-    counts = np.bincount(named, minlength=len(NAMES))
-    return NAMES[int(counts.argmax())], float(counts.max() / counts.sum())
+    """Picture (H, W, 3), 0 to 255 -> (name, its part of the votes) of the colour most seen; background left out."""
+    return leading(colour_shares(np.asarray(rgb)[~background(rgb)]))
+
+
+def leading(shares: np.ndarray) -> tuple[str, float]:
+    """Parts of the votes (11,) -> the name that wins, and its part."""
+    black = NAMES.index("black")
+    counted = np.where((np.arange(len(NAMES)) == black) & (shares <= OUTLINES), 0, shares)
+    return NAMES[int(counted.argmax())], float(counted.max())
