@@ -121,7 +121,7 @@ def _decoded(source: Source, count: int, side: int, threads: int) -> Iterator[np
 
 
 def _mapped(source: Source, config: SourceConfig, count: int, side: int, cache: Path, threads: int) -> Mapped:
-    key = _fingerprint(source, config, count, side)
+    key = source_fingerprint(source, config, count, side)
     file, index = cache / f"{key}.u8", cache / f"{key}.npy"
     if not index.is_file():
         cache.mkdir(parents=True, exist_ok=True)
@@ -148,8 +148,9 @@ def _write(pictures: Iterable[np.ndarray], stream: BinaryIO) -> np.ndarray:
     return np.array(places, np.int64).reshape(-1, 4)
 
 
-def _fingerprint(source: Source, config: SourceConfig, count: int, side: int) -> str:
-    """Of all that decides the pixels: paths, sizes and times of the files, or the bytes of pictures in a table."""
+def source_fingerprint(source: Source, config: SourceConfig, count: int, side: int) -> str:
+    """Of all that decides the pixels of the first `count` pictures, kept at `side`: paths, sizes and times of the
+    files, or the bytes of pictures in a table."""
     pictures = source.pictures if isinstance(source, Listed) else shard_paths(config.path)
     digest = hashlib.sha256(json.dumps([LAYOUT, count, side]).encode())
     for picture in pictures:

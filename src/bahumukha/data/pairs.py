@@ -7,7 +7,7 @@
 - WebDataset shards: `name-{000..003}.tar` (`data.shards`).
 
 Captions are in languages: `{"en": ["a red apple", "fruit"], "te": "ఎర్ర ఆపిల్"}`; a text or a list alone is of the
-language "". `split` and `key` columns are understood as in `captions.jsonl`.
+language "". `split`, `style`, `key` and `scene` columns are understood as in the recipes' listings.
 """
 
 from __future__ import annotations
@@ -65,6 +65,16 @@ class SourceConfig:
             raise ValueError(f"weight is {self.weight}; it must be above 0")
 
 
+@dataclass(frozen=True)
+class About:
+    """What a listing tells of a picture besides captions."""
+
+    style: str = ""
+    """That it is drawn in; "" where none is told, or captions say it themselves, as a scene's do."""
+    things: tuple[tuple[str, str], ...] = ()
+    """(style, key) of each kind of thing in it."""
+
+
 class Source(Protocol):
     """Captioned pictures by number."""
 
@@ -91,6 +101,8 @@ class Listed:
     name: str
     pictures: Sequence[Path | bytes]
     texts: Sequence[Captions]
+    about: Sequence[About] = ()
+    """One a picture, or none at all."""
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -133,14 +145,22 @@ def open_source(config: SourceConfig) -> Source:
 def choose_caption(captions: Captions, mix: Mapping[str, float], random: np.random.Generator) -> str:
     """One of the captions: first a language, by its share in `mix`, then one of its texts, all alike.
 
+    Languages as `choose_language` has them.
+    """
+    texts = captions[choose_language(captions, mix, random)]
+    return texts[int(random.integers(len(texts)))]
+
+
+def choose_language(captions: Captions, mix: Mapping[str, float], random: np.random.Generator) -> str:
+    """One that the picture has captions in, by its share in `mix`.
+
     Languages that `mix` does not name are left out, unless the picture has no other; without a mix all are alike.
     """
     languages = list(captions)
     shares = np.array([mix.get(language, 0.0) if mix else 1.0 for language in languages])
     if not shares.any():
         shares = np.ones(len(languages))
-    texts = captions[languages[int(np.searchsorted(np.cumsum(shares / shares.sum()), random.random(), "right"))]]
-    return texts[int(random.integers(len(texts)))]
+    return languages[int(np.searchsorted(np.cumsum(shares / shares.sum()), random.random(), "right"))]
 
 
 def normal_captions(value: Any, language: str = "") -> dict[str, tuple[str, ...]]:
@@ -165,16 +185,17 @@ def normal_captions(value: Any, language: str = "") -> dict[str, tuple[str, ...]
 
 # --- reading ----------------------------------------------------------------------------------------------
 
-Row = tuple[Path | bytes, dict[str, tuple[str, ...]]]
+Row = tuple[Path | bytes, dict[str, tuple[str, ...]], About]
 
 
 def _listed(rows: Iterable[Row], config: SourceConfig) -> Listed:
     """Rows of one picture are one picture with several captions; pictures without any are counted and left out."""
     pictures: list[Path | bytes] = []
     texts: list[dict[str, tuple[str, ...]]] = []
+    told: list[About] = []
     place: dict[Path, int] = {}
     bare = 0
-    for picture, captions in rows:
+    for picture, captions, about in rows:
         if not captions:
             bare += 1
         elif isinstance(picture, Path) and picture in place:
@@ -186,19 +207,20 @@ def _listed(rows: Iterable[Row], config: SourceConfig) -> Listed:
                 place[picture] = len(pictures)
             pictures.append(picture)
             texts.append(captions)
+            told.append(about)
     if bare:
         logger.warning("%s: %d pictures without a caption are left out", shown(config.path), bare)
     if not pictures:
         in_split = f" in split {config.split!r}" if config.split else ""
         raise UsageError(f"{shown(config.path)}: no pictures with captions{in_split}")
-    return Listed(str(config.path), pictures, texts)
+    return Listed(str(config.path), pictures, texts, told)
 
 
 def _neighbours(folder: Path, config: SourceConfig) -> Iterator[Row]:
     for picture in find_images([folder]):
         beside = picture.with_suffix(".txt")
         if beside.is_file():
-            yield picture, normal_captions(_text(beside).splitlines(), config.language)
+            yield picture, normal_captions(_text(beside).splitlines(), config.language), About()
 
 
 def _table(file: Path, config: SourceConfig) -> Iterator[Row]:
@@ -213,8 +235,9 @@ def _table(file: Path, config: SourceConfig) -> Iterator[Row]:
             image = image.get("bytes") or image.get("path")
         if not image:
             continue
+        picture = image if isinstance(image, bytes) else root / str(image)
         try:
-            yield (image if isinstance(image, bytes) else root / str(image)), _captions_of(file, row, config)
+            yield picture, _captions_of(file, row, config), _about(row)
         except (TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"{shown(file)}: the caption of row {number} is not text ({error})") from error
 
@@ -226,6 +249,17 @@ def _captions_of(file: Path, row: Mapping[str, Any], config: SourceConfig) -> di
     return normal_captions(
         {code: row[_column(file, row, column, (), f"captions.{code}")] for code, column in config.captions.items()}
     )
+
+
+def _about(row: Mapping[str, Any]) -> About:
+    """Of pictograms, whose rows have `style` and `key`, or of a scene; of any other picture nothing."""
+    scene, style, key = row.get("scene"), row.get("style"), row.get("key")
+    if isinstance(scene, Mapping):
+        objects = [each for each in scene.get("objects") or () if isinstance(each, Mapping)]
+        return About("", tuple((str(each.get("style")), str(each.get("key"))) for each in objects))
+    if not isinstance(style, str):
+        return About()
+    return About(style, ((style, key),) if isinstance(key, str) else ())
 
 
 def _column(file: Path, row: Mapping[str, Any], asked: str, usual: Sequence[str], option: str) -> str:

@@ -312,7 +312,7 @@ def _ground(rng: np.random.Generator, inks: Sequence[Rgb]) -> Ground | None:
             ground = Ground(("white",), ((255, 255, 255),))
         else:
             names = [_chosen(rng, tuple(COLOURS)) for _ in range(1 if kind == "plain" else 2)]
-            paints = tuple(_varied(rng, name) for name in names)
+            paints = tuple(varied(rng, name) for name in names)
             ground = Ground(tuple(names), paints, float(rng.integers(0, 360)) if kind == "gradient" else 0.0)
         if len(set(ground.names)) < len(ground.names):
             continue
@@ -321,7 +321,7 @@ def _ground(rng: np.random.Generator, inks: Sequence[Rgb]) -> Ground | None:
     return None
 
 
-def _varied(rng: np.random.Generator, name: str) -> Rgb:
+def varied(rng: np.random.Generator, name: str) -> Rgb:
     """A shade of a colour that nobody would call by another name: clearly nearest to its own."""
     for spread in (1.0, 0.5, 0.25):
         tint = 0.003 if name in ("black", "white", "gray") else 0.02  # the eye sees the least tint of a gray
