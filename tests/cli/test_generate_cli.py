@@ -18,9 +18,10 @@ from PIL import Image
 
 from bahumukha.cli import guided
 from bahumukha.cli.generate import file_name
+from bahumukha.cli.pictures import METADATA
 from bahumukha.generate.drawers import DRAWERS
 from bahumukha.generate.guided_config import GuidedConfig
-from bahumukha.images import to_uint8
+from bahumukha.images import save_image, to_uint8
 from bahumukha.protocols import Step
 from tests.tiny_guidance import CellsDrawer, ColourClip
 
@@ -101,6 +102,16 @@ def test_every_setting_is_in_the_png_and_rebuilds_the_config_and_the_picture(bah
     assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
 
 
+def test_a_tier_adds_nothing_to_what_a_picture_holds(tmp_path: Path) -> None:
+    held = {"prompt": "red", "drawer": "fft", "size": [32, 24], "steps": 3}
+    record = json.dumps({"with": "vqgan-clip", "settings": held})
+    save_image(Image.new("RGB", (32, 24)), tmp_path / "a.png", {METADATA: record})
+    again = guided.settings({}, "best", tmp_path / "a.png", [])
+    assert again == GuidedConfig(prompt="red", drawer="fft", size=(32, 24), steps=3)
+    (tmp_path / "a.toml").write_text('prompt = "red"')
+    assert guided.settings({}, "best", tmp_path / "a.toml", []).losses.keys() == {"tv", "range"}
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(bahu: Any) -> None:
     for name, seed in (("a", "fox"), ("b", "fox"), ("c", "owl")):
         assert bahu("generate", "red", *SMALL, "--seed", seed, "--out", f"{name}.png").code == 0
@@ -145,10 +156,11 @@ def test_sizes(size: str, becomes: tuple[int, int]) -> None:
 
 def test_what_overrides_what(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text('prompt = "file"\nsteps = 70\nema = 0.25\n[cutouts]\nflip = 0.25\n')
-    config = guided.settings({"steps": 80}, "draft", Path("s.toml"), ["cutouts.noise=0.05", "ema=0.75"])
-    assert config.prompt == "file" and config.steps == 80 and config.ema == 0.75
+    config = guided.settings({"steps": 81}, "draft", Path("s.toml"), ["cutouts.noise=0.05", "ema=0.75"])
+    assert config.prompt == "file" and config.steps == 81 and config.ema == 0.75
     assert config.size == (160, 160), "of the tier"
-    assert config.cutouts.flip == 0.25 and config.cutouts.noise == 0.05 and config.cutouts.sizes == (160,)
+    assert config.cutouts.flip == 0.25 and config.cutouts.noise == 0.05
+    assert config.cutouts.sizes == (96, 128)
 
 
 def test_strokes_come_as_svg_too(bahu: Any) -> None:
@@ -325,7 +337,7 @@ def test_steps_of_frames(walk: Path) -> None:
 
     frames = {"animation": {"frames": str(walk)}}
     assert steps(frames) == steps({}, "animation.frames=walk") == 20
-    assert steps(frames | {"steps": 7}) == steps(frames, "steps=7") == 7 and steps({}) == 100
+    assert steps(frames | {"steps": 7}) == steps(frames, "steps=7") == 7 and steps({}) == 80
 
 
 @pytest.mark.parametrize("kind", ["frames", "camera"])

@@ -428,6 +428,13 @@ def test_tiers_are_other_defaults() -> None:
     assert amounts == sorted(amounts)
 
 
+def test_a_drawer_adds_to_a_tier_and_what_is_said_holds() -> None:
+    spectra, codes = (tier("draft", prompt="a", drawer=name) for name in ("fft", "vqgan"))
+    assert spectra.rivals.weight > 0 and "tv" in spectra.losses and tier("draft", prompt="a") == spectra
+    assert codes.losses == {} and codes.rivals.weight == 0 and codes.steps == spectra.steps
+    assert tier("draft", prompt="a", losses={"tv": 0.0}).losses["tv"] == 0
+
+
 def test_seeds() -> None:
     assert seed_number(7) == seed_number("7") == 7 and seed_number(7, 2) == 9
     assert seed_number("fox") == seed_number("fox") != seed_number("Fox")

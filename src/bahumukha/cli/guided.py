@@ -37,7 +37,7 @@ from bahumukha.errors import Interrupted, UsageError
 from bahumukha.generate.animation import Animation
 from bahumukha.generate.drawers import CurveDrawer
 from bahumukha.generate.guided import Encoder, Painting
-from bahumukha.generate.guided_config import FRAME_STEPS, GuidedConfig, merged, quality_table
+from bahumukha.generate.guided_config import DRAWER, FRAME_STEPS, GuidedConfig, merged, tier_table
 from bahumukha.generate.video import FPS, MOST_FPS, write_video
 from bahumukha.images import save_image, to_uint8
 from bahumukha.runtime import thread_count
@@ -54,14 +54,19 @@ CHECKPOINT_EVERY = 50
 
 
 def settings(given: dict[str, Any], quality: str, config: Path | None, overrides: Sequence[str]) -> GuidedConfig:
-    """Tier < file < options < --set, checked. Raises UsageError naming the option or the file."""
+    """Tier < file < options < --set, checked. Raises UsageError naming the option or the file.
+
+    A picture holds all of its settings, so no tier adds to them.
+    """
     from_file = {} if config is None else read_settings(config, SYSTEM)
+    tier = tier_table(quality, str(overridden(from_file | given, overrides).get("drawer", DRAWER)))
     file, base = ("--set", Path.cwd()) if config is None else (str(config), config.parent.resolve())
     if "size" in given:
-        given = given | {"size": picture_size(given["size"], quality_table(quality)["size"])}
+        given = given | {"size": picture_size(given["size"], tier["size"])}
     if "seed" in given and given["seed"].strip().isdecimal():
         given = given | {"seed": int(given["seed"])}
-    table = overridden(merged(merged(quality_table(quality), from_file), given), overrides)
+    below = {} if config is not None and config.suffix.lower() == ".png" else tier
+    table = overridden(merged(merged(below, from_file), given), overrides)
     said = {*from_file, *given, *(text.partition("=")[0].strip() for text in overrides)}
     if "steps" not in said and table.get("animation", {}).get("frames"):
         table["steps"] = FRAME_STEPS

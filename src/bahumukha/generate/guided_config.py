@@ -46,13 +46,26 @@ FRAME_STEPS = 20
 ASPECTS = {"square": (1, 1), "widescreen": (16, 9), "landscape": (4, 3), "portrait": (3, 4), "phone": (9, 16)}
 """Shapes by name, width to height; their area is that of the tier's square."""
 
+DRAWER = "fft"
+"""What draws where nothing is said."""
+
 QUALITY: dict[str, dict[str, Any]] = {
-    "draft": {"size": (160, 160), "steps": 100, "cutouts": {"count": 8, "sizes": (160,)}},
-    "normal": {"size": (224, 224), "steps": 250, "cutouts": {"count": 10, "sizes": (192,)}},
-    "better": {"size": (256, 256), "steps": 400, "cutouts": {"count": 16, "sizes": (192, 224)}},
-    "best": {"size": (384, 384), "steps": 600, "cutouts": {"count": 32, "batches": 2, "sizes": (192, 260)}},
+    "draft": {"size": (160, 160), "steps": 80, "cutouts": {"count": 8, "sizes": (96, 128)}},
+    "normal": {"size": (224, 224), "steps": 150, "cutouts": {"count": 12, "sizes": (96, 128, 160)}},
+    "better": {"size": (256, 256), "steps": 300, "cutouts": {"count": 16, "sizes": (128, 160, 192)}},
+    "best": {"size": (384, 384), "steps": 500, "cutouts": {"count": 32, "batches": 2, "sizes": (128, 192, 260)}},
 }
-"""Tiers: for two cores about half a minute, two minutes, six, and half an hour."""
+"""Tiers. Cutouts of several sizes: what holds at every size is a shape, and no pattern that fools a network."""
+
+OF_DRAWERS: dict[str, dict[str, Any]] = {
+    "fft": {
+        "drawer_options": {"rate": 0.04},
+        "cutouts": {"noise": 0.2},
+        "rivals": {"weight": 0.2},
+        "losses": {"tv": 1.0, "range": {"weight": 5.0, "low": 0.05, "high": 0.95}},
+    },
+}
+"""What a drawer adds to a tier, where it has been measured to be better (`docs/log.md`)."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class GuidedConfig:
     """CLIP models by name or folder; each has the same say."""
     precision: Precision = "float32"
     """Of the matrix products of CLIP and codec: float32, bfloat16, or `auto` for bfloat16 where it is fast."""
-    drawer: str = "fft"
+    drawer: str = DRAWER
     drawer_options: dict[str, Option] = field(default_factory=dict)
     codec: str = "starter/vqgan"
     """Of the drawer `vqgan`: name or folder."""
@@ -223,14 +236,14 @@ def tier(quality: str, **settings: Any) -> GuidedConfig:
 
     Raises UsageError.
     """
-    return GuidedConfig.from_dict(merged(quality_table(quality), settings))
+    return GuidedConfig.from_dict(merged(tier_table(quality, settings.get("drawer", DRAWER)), settings))
 
 
-def quality_table(quality: str) -> dict[str, Any]:
-    """The settings of a tier. Raises UsageError."""
+def tier_table(quality: str, drawer: str) -> dict[str, Any]:
+    """The settings of a tier for a drawer, whose name is checked elsewhere. Raises UsageError."""
     if quality not in QUALITY:
         raise UsageError(f"quality: {quality!r} was given; it is one of {', '.join(QUALITY)}")
-    return QUALITY[quality]
+    return merged(QUALITY[quality], OF_DRAWERS.get(drawer, {}))
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

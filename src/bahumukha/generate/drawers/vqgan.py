@@ -29,13 +29,17 @@ COARSENESS = 4
 @dataclass(frozen=True)
 class VqganOptions:
     rate: float = 0.1
+    ground: float = 0.5
+    """Grey of the start, in [0, 1]: a codec of drawings leaves a ground that begins white as it is."""
     spread: float = 0.15
-    """Standard deviation of the soft coloured noise about a grey of 1/2 whose encoding is the start."""
+    """Standard deviation of the soft coloured noise about that grey whose encoding is the start."""
 
     def __post_init__(self) -> None:
         check_positive(self, "rate")
         if self.spread < 0:
             raise ValueError(f"spread is {self.spread}; it must be at least 0")
+        if not 0 <= self.ground <= 1:
+            raise ValueError(f"ground is {self.ground}; it must be from 0 to 1")
 
 
 class VqganDrawer(Drawer):
@@ -62,7 +66,7 @@ class VqganDrawer(Drawer):
                 f" such as {nearest}"
             )
         self._low, self._high = (limit.to(self.device) for limit in latent_limits(self.codec))
-        self._latents = self.add_variable("latents", self._encoded(self._noise(options.spread)), options.rate)
+        self._latents = self.add_variable("latents", self._encoded(self._noise(options)), options.rate)
 
     def render(self) -> Tensor:
         """(B, 3, H, W) in [0, 1]."""
@@ -88,9 +92,9 @@ class VqganDrawer(Drawer):
             latents = self.codec.encode(pixels * 2 - 1).float()
         return latents.clamp(self._low, self._high)
 
-    def _noise(self, spread: float) -> Tensor:
+    def _noise(self, options: VqganOptions) -> Tensor:
         grid = [max(1, round(side / self.codec.downsampling / COARSENESS)) for side in (self.height, self.width)]
-        coarse = 0.5 + spread * torch.randn(self.count, 3, *grid, generator=self.config.generator)
+        coarse = options.ground + options.spread * torch.randn(self.count, 3, *grid, generator=self.config.generator)
         soft = F.interpolate(coarse, (self.height, self.width), mode="bilinear", align_corners=False)
         return soft.clamp(0, 1).to(self.device)
 
