@@ -40,6 +40,18 @@ Examples:
 
 Sheets of pictures beside their reconstructions come to OUT/reconstructions, the result to OUT/model.
 """
+DALLE_EXAMPLES = """
+Examples:
+
+  bahu train dalle dalle.toml --out runs/drawings
+
+  bahu train dalle dalle.toml --init starter/dalle --set optimisation.steps=500
+
+  bahu train dalle --resume runs/drawings
+
+Sheets of pictures of the config's prompts come to OUT/samples, the result to OUT/model, ready for
+bahu generate --with dalle --model OUT/model.
+"""
 
 Config = Annotated[
     Path | None,
@@ -74,6 +86,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Train a model on your own pictures.", no_args_is_help=True)
     group.command("clip", epilog=EXAMPLES)(train_clip)
     group.command("vqgan", epilog=VQGAN_EXAMPLES)(train_vqgan)
+    group.command("dalle", epilog=DALLE_EXAMPLES)(train_dalle)
     app.add_typer(group, name="train")
 
 
@@ -115,6 +128,31 @@ def train_vqgan(
     settings, folder = _settings(VqganTraining, read_run, config, set_ or [], resume, init, out)
     steps = settings.optimisation.steps
     _train(lambda device: VqganRun(settings, folder, resume=resume is not None, device=device), steps, json)
+
+
+def train_dalle(
+    config: Config = None,
+    set_: Overrides = None,
+    resume: Resume = None,
+    init: Init = None,
+    out: Out = None,
+    json: Json = False,
+) -> None:
+    """Train DALL-E 1, which draws a sentence as codes of a codec: from nothing, from another model, or further.
+
+    The pictures are encoded first, once. Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
+    """
+    from bahumukha.cli.output import progress
+    from bahumukha.train.dalle import DalleRun, read_run
+    from bahumukha.train.dalle_config import DalleTraining
+
+    settings, folder = _settings(DalleTraining, read_run, config, set_ or [], resume, init, out)
+
+    def begin(device: torch.device) -> DalleRun:
+        with progress(None, "encoding pictures") as advance:
+            return DalleRun(settings, folder, resume=resume is not None, device=device, advance=advance)
+
+    _train(begin, settings.optimisation.steps, json)
 
 
 def _train(begin: Callable[[torch.device], Run], steps: int, json: bool) -> None:

@@ -1,0 +1,90 @@
+"""Where a DALL-E's words come from: a tokenizer that fits the captions, and vectors that words begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from bahumukha.data.encoded import Encoded
+from bahumukha.data.tokens import PAD, learn_tokenizer
+from bahumukha.data.vocabulary import pruned, token_counts
+from bahumukha.data.wording import plainly_said
+from bahumukha.train.dalle_config import TextConfig
+from bahumukha.zoo.folder import TOKENIZER, find
+from bahumukha.zoo.tokenizer import TextTokenizer
+
+SPREAD = 0.02
+"""Standard deviation that the vectors of words start with, as all random weights do (`nn.attention`)."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """A tokenizer without padding or truncation, and what belongs to it."""
+
+    tokenizer: Tokenizer
+    pad: int
+    """Token that stands for no word."""
+    vectors: Tensor | None = None
+    """(tokens, any width) to begin with."""
+
+
+def words_of(config: TextConfig, sources: Sequence[Encoded], mix: Mapping[str, float]) -> Words:
+    """Those of the CLIP that `config` names, cut down to the captions, or learned from these.
+
+    mix: languages whose captions count; all when it is empty. Raises ModelError.
+    """
+    texts = captions_of(sources, mix)
+    if not config.model:
+        tokenizer = learn_tokenizer(texts, config.vocabulary)
+        return Words(tokenizer, tokenizer.token_to_id(PAD))
+    folder = find(config.model)
+    known = TextTokenizer(folder / TOKENIZER, 1)
+    pad = known.pad_id  # which also says what is wrong with the file
+    whole = bare(Tokenizer.from_file(str(known.path)))
+    tokenizer, old = pruned(whole, token_counts(whole, texts), config.vocabulary)
+    vectors = _vectors(config.model)[torch.from_numpy(old)] if config.vectors else None
+    return Words(tokenizer, old.tolist().index(pad), vectors)
+
+
+def bare(tokenizer: Tokenizer) -> Tokenizer:
+    """The same one, which neither pads nor cuts."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def captions_of(sources: Iterable[Encoded], mix: Mapping[str, float]) -> Iterator[str]:
+    """All captions of these languages, and each picture's name with its style."""
+    for source in sources:
+        for index in map(int, source.readable):
+            captions, about = source.captions(index), source.about(index)
+            for language, texts in captions.items():
+                if not mix or language in mix:
+                    yield from texts
+            if about.style:
+                yield plainly_said(captions, about, mix)
+
+
+@torch.no_grad()
+def begin_with(words: Tensor, vectors: Tensor) -> None:
+    """Put vectors (n, w) in the place of the random start of an embedding's weights (n, width).
+
+    Wider ones are projected on their `width` principal axes, which keeps as much of their inner products as can be
+    kept; beside narrower ones the random numbers stay. All are scaled by one factor, to the spread of the random start.
+    """
+    width = words.shape[1]
+    if vectors.shape[1] > width:
+        axes = torch.linalg.eigh(vectors.T.double() @ vectors.double()).eigenvectors[:, -width:]
+        vectors = vectors @ axes.to(vectors.dtype)
+    words[:, : vectors.shape[1]] = vectors * (SPREAD / vectors.std())
+
+
+def _vectors(name: str) -> Tensor:
+    """(tokens, width) of a CLIP's text tower. Raises ModelError."""
+    from bahumukha.zoo.pytorch import load_clip
+
+    return load_clip(find(name)).text.token.weight.detach()

@@ -1,0 +1,122 @@
+"""What begins a DALL-E and what judges it: words cut down and taken over, bits a code, sheets."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from bahumukha.data.encoded import Encoded, Encoder, encoded_pictures
+from bahumukha.data.pairs import SourceConfig
+from bahumukha.data.views import ViewConfig
+from bahumukha.models.dalle import Dalle, DalleConfig, dalle_loss
+from bahumukha.nn.sampling import Sampling
+from bahumukha.train.dalle_config import DalleTraining, NetworkConfig, SamplesConfig, TextConfig
+from bahumukha.train.dalle_validation import DalleValidation, plain_pictures
+from bahumukha.train.dalle_words import begin_with, captions_of, words_of
+from tests.train.drawings import tiny_codec, write_drawings
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Encoded:
+    folder = tmp_path_factory.mktemp("drawings")
+    encoder = Encoder(tiny_codec(), 16, ViewConfig(count=1))
+    return encoded_pictures(SourceConfig(write_drawings(folder / "data")), encoder, folder / "cache")
+
+
+# --- words
+
+
+def test_a_tokenizer_is_learned_from_captions_and_styles(drawings: Encoded) -> None:
+    words = words_of(TextConfig(model="", vocabulary=330), [drawings], {})
+    assert (words.pad, words.vectors) == (0, None)
+    assert len(words.tokenizer.encode("red circle, fluent emoji style").ids) < 10
+    assert len(words.tokenizer.encode("circle rojo").ids) < 6
+    only = set(captions_of([drawings], {"en": 1.0}))
+    assert "red circle, noto style" in only and "circle rojo" not in only
+
+
+@pytest.mark.slow
+def test_words_of_the_starter_keep_their_vectors(drawings: Encoded) -> None:
+    from bahumukha.zoo.folder import TOKENIZER, find
+    from bahumukha.zoo.pytorch import load_clip
+    from bahumukha.zoo.tokenizer import TextTokenizer
+
+    words = words_of(TextConfig(vocabulary=400), [drawings], {})
+    whole = TextTokenizer(find("starter/clip") / TOKENIZER, 32)
+    table = load_clip(find("starter/clip")).text.token.weight
+    assert words.vectors is not None and len(words.vectors) == words.tokenizer.get_vocab_size() <= 400
+    for text in ("red circle, fluent emoji style", "square amarillo"):
+        before, after = whole([text])[0], words.tokenizer.encode(text).ids
+        assert torch.equal(words.vectors[torch.tensor(after)], table[torch.tensor(before)])
+
+
+@pytest.mark.parametrize("width", [4, 8, 12])
+def test_vectors_of_any_width_keep_what_they_can(width: int) -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(50, 3) @ torch.randn(3, 8)  # of rank 3: four numbers hold all of it
+    words = 0.02 * torch.randn(50, width)
+    random = words.clone()
+    begin_with(words, vectors)
+    taken = words[:, : min(8, width)]
+    gram, before = taken @ taken.T, vectors @ vectors.T
+    assert torch.allclose(gram / gram.norm(), before / before.norm(), atol=1e-5)
+    assert torch.equal(words[:, 8:], random[:, 8:])
+    assert 0.01 < float(words.std()) < 0.04
+
+
+# --- validation
+
+
+def test_bits_a_code_and_what_captions_tell(drawings: Encoded, tmp_path: Path) -> None:
+    """A model of random weights pays log2(25); one that has learned the pictures by their captions pays less with
+    them."""
+    torch.manual_seed(0)
+    pictures = plain_pictures(drawings, drawings.readable, {}, 12)
+    again = plain_pictures(drawings, drawings.readable, {}, 12)
+    assert len(pictures) == 12 and [text for text, _ in pictures] == [text for text, _ in again]
+    assert all(text.endswith(" style") for text, _ in pictures)
+    sizes = {"grid": (2, 2), "text_length": 40, "padded_to": 40, "width": 32, "layers": 1, "heads": 2}
+    model = Dalle(DalleConfig(vocabulary=128, codes=25, **sizes)).eval()  # type: ignore[arg-type]
+
+    def letters(texts: list[str]) -> list[list[int]]:
+        return [[ord(letter) for letter in text] for text in texts]
+
+    samples = SamplesConfig(("a red circle", "blue"), each=3, sampling=Sampling(guidance=2.0))
+    judge = DalleValidation({"": pictures, "_pairs": []}, samples, tiny_codec(), letters, tmp_path, lambda: 7)  # type: ignore[arg-type]
+    scores = judge(model)
+    assert set(scores) == {"bits", "told"}
+    assert scores["bits"] == pytest.approx(math.log2(25), abs=0.2) and abs(scores["told"]) < 0.1
+    with Image.open(tmp_path / "samples/0000007.png") as sheet:
+        assert sheet.width > 3 * 96 and sheet.height > 2 * 96
+
+    texts = torch.tensor([row + [0] * (40 - len(row)) for row in letters([text for text, _ in pictures])])
+    ids = torch.stack([codes for _, codes in pictures])
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    for step in range(60):
+        optimizer.zero_grad()
+        dalle_loss(model, texts * (step % 4 > 0), ids)["loss"].backward()
+        optimizer.step()
+    learned = judge(model.eval())
+    assert learned["bits"] < scores["bits"] - 1 and learned["told"] > 0.3
+
+
+# --- settings
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NetworkConfig(width=90), "width is 90; it must be a multiple of 4 x heads"),
+        (lambda: NetworkConfig(text_length=4, padded_to=8), "padded_to is 8"),
+        (lambda: TextConfig(vocabulary=100), "vocabulary is 100"),
+        (lambda: SamplesConfig(each=0), "each must be at least 1"),
+        (lambda: DalleTraining(data=()), "data is empty"),
+    ],
+)
+def test_settings_out_of_range(make, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        make()
