@@ -65,7 +65,7 @@ def test_prompts_with_all_that_is_said_of_their_pictures(bahu: Any, folder: Path
     assert [each["prompt"] for each in figures["nearest"]] == list(figures["ranks"])
     assert all(Path(each["path"]).parent.name == "seen" for each in figures["nearest"])
     assert figures["nearest_mean"] == pytest.approx(np.mean([each["cosine"] for each in figures["nearest"]]))
-    assert 0 < figures["nearest_mean_of_real"] <= 1
+    assert 0 < figures["nearest_mean_of_real"] <= 1.0001
     with Image.open("s.png") as sheet:
         assert sheet.width > 5 * 160, "each picture beside the nearest one"
     printed = bahu("evaluate", "dalle", folder, "--prompts", "prompts.txt", *FEW, "--set", "guidance=1")

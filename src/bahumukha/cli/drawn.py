@@ -125,11 +125,11 @@ def draw_pictures(config: DrawingConfig, out: Path, video: Path | None, as_json:
         drawn = _drawn(models, config, stop, films=video is not None)
     caption = caption_of(config)
     kept = min(config.pictures, len(drawn.images))
+    places: list[int] = list(range(kept))
+    scores: list[float | None] = [None] * kept
     if models.ranking is not None:
         ranked = rank(models.ranking, drawn.images, caption, kept)
         places, scores = ranked.places.tolist(), [round(float(score), 4) for score in ranked.scores]
-    else:
-        places, scores = list(range(kept)), [None] * kept
     tiles = []
     for number, (place, score) in enumerate(zip(places, scores, strict=True)):
         seed = config.seed if place == 0 else seed_number(config.seed, place)
@@ -272,7 +272,7 @@ def _frames(films: Sequence[np.ndarray]) -> Iterable[np.ndarray]:
     columns = int(np.ceil(np.sqrt(count)))
     scale = max(1, FILMED_SIDE // max(height, width))
     holes = -count % columns
-    for film in (*films, *films[-1:] * HELD):
+    for film in [*films, *[films[-1]] * HELD]:
         cells = np.concatenate([film, np.full((holes, height, width, 3), 255, np.uint8)])
         page = cells.reshape(-1, columns, height, width, 3).swapaxes(1, 2).reshape(-1, columns * width, 3)
         yield page.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -5,8 +5,8 @@
     ink        pixels that differ from the ground, in pieces that hang together; specks are left out
     two things the pieces left and right of a line, or above and below it: the line that leaves the pieces on either
                side nearest to their own middle, among all upright and level ones
-    colour     that which most of a thing's coloured pixels are called by (`colours.colour_names`); black, white and
-               gray count only where hardly anything else is there, since outlines and lights have them
+    colour     that which most of a thing's coloured pixels vote for (`colours.colour_shares`); black, white and gray
+               count only where hardly anything else is there, since outlines and lights have them
 
 Works down to 64 pixels, and on what a codec gives back.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from bahumukha.data.scene_colours import oklab
-from bahumukha.evaluate.colours import NAMES, colour_names
+from bahumukha.evaluate.colours import NAMES, colour_shares
 
 NEAR = 0.07
 """Distance in OKLab up to which a pixel is ground; scenes keep 0.17 between a thing and what is behind it."""
@@ -33,7 +33,7 @@ MARGIN = 0.12
 """Around a thing in its picture, as a part of its longer side."""
 GRAYS = ("black", "white", "gray")
 COLOURED = 0.12
-"""Least part of a thing's pixels that have a colour, for it to be called by one."""
+"""Least part of the votes that colours other than black, white and gray have, for a thing to be called by one."""
 
 
 @dataclass(frozen=True)
@@ -122,20 +122,21 @@ def ink_pieces(ink: np.ndarray) -> list[np.ndarray]:
 
 def _parted(pieces: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, str] | None:
     """The pieces on either side of the line that parts them best."""
+    if len(pieces) < 2:
+        return None
     middles = np.array([[at.mean() for at in np.nonzero(piece)[::-1]] for piece in pieces])  # x, y
     sizes = np.array([piece.sum() for piece in pieces])
     best: tuple[float, list[int], list[int], str] | None = None
     for axis, relation in enumerate(("left of", "above")):
-        order = np.argsort(middles[:, axis]) if len(pieces) else []
+        order = np.argsort(middles[:, axis]).tolist()
         for k in range(1, len(pieces)):
-            sides = order[:k].tolist(), order[k:].tolist()
+            sides = order[:k], order[k:]
             spread = sum(_spread(middles[side, axis], sizes[side]) for side in sides)
             # What the line takes from the spread along its axis: from the pieces' own width nothing is won.
             gain = _spread(middles[:, axis], sizes) - spread
             if best is None or gain > best[0]:
                 best = gain, *sides, relation
-    if best is None:
-        return None
+    assert best is not None
     _, first, second, relation = best
     return np.any([pieces[i] for i in first], axis=0), np.any([pieces[i] for i in second], axis=0), relation
 
@@ -165,8 +166,8 @@ def _grown(here: np.ndarray) -> np.ndarray:
 
 def colour_of(pixels: np.ndarray) -> str:
     """Pixels (N, 3), 0 to 255, of one thing -> the colour that it is called by, one of `colours.NAMES`."""
-    counts = np.bincount(colour_names(pixels), minlength=len(NAMES))
+    shares = colour_shares(pixels)
     gray = np.array([name in GRAYS for name in NAMES])
-    if counts[~gray].sum() >= COLOURED * counts.sum():
-        counts[gray] = 0
-    return NAMES[int(counts.argmax())]
+    if shares[~gray].sum() >= COLOURED:
+        shares = np.where(gray, 0, shares)
+    return NAMES[int(shares.argmax())]

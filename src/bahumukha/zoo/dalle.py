@@ -78,7 +78,7 @@ def save_dalle(
     weights: Literal["float16", "float32"] = "float16",
 ) -> None:
     """Write the three files into a folder, new or not; the model stays as it is."""
-    config = {"kind": KIND, "name": name, "codec": codec, "styles": list(styles)}
+    config: dict[str, Any] = {"kind": KIND, "name": name, "codec": codec, "styles": list(styles)}
     config |= {"architecture": model.config.to_dict(), "steps": steps}
     write_model(model, folder, config, weights)
     tokenizer.save(str(folder / TOKENIZER))
