@@ -1,0 +1,69 @@
+"""Single things in a colour: what pictograms alone do not teach, that any thing may be of any colour.
+
+    python -m recipes.dalle.singles --out DATA/singles --count 10000 [--size 144] [--seed 0]
+
+Scenes of one recoloured thing, medium or large, on a white, plain or graded ground, written as
+`recipes.pictograms.scenes` writes them: pictures and `scenes.jsonl` with captions in sixteen languages. Neither the
+(thing, colour) pairs of `data.scenes.is_held_out` nor the (style, thing) pairs of `data.styles.is_held_out` occur.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bahumukha.data.scene_vectors import Library
+from bahumukha.data.scenes import Scene, draw_scene, render
+from bahumukha.data.styles import is_held_out
+from recipes.fetch import add_cache_option
+from recipes.pictograms.render import HELD_OUT_SET
+from recipes.pictograms.scenes import library_of, record_of
+
+
+def singles(library: Library, seed: int, size: int) -> Iterator[tuple[Image.Image, dict]]:
+    """Endless (picture, record) pairs of the split "train", the same for the same seed and library."""
+    styles = [style for style in library.styles() if style != HELD_OUT_SET]
+    rng = np.random.default_rng([seed, len(styles)])
+    while True:
+        scene = draw_scene(rng, library, styles=styles)
+        if is_single(scene):
+            yield render(scene, library, size), record_of(scene, "train", rng)
+
+
+def is_single(scene: Scene) -> bool:
+    """Whether it is one recoloured thing, not small, in a style in which training may show it."""
+    first = scene.objects[0]
+    alone = scene.arrangement == "alone" and first.count == 1 and first.size != "small"
+    return alone and first.paint is not None and not is_held_out(first.style, first.key)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write pictures and their listing."""
+    parser = argparse.ArgumentParser(prog="recipes.dalle.singles", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures and scenes.jsonl")
+    parser.add_argument("--count", type=int, default=10_000, help="number of pictures")
+    parser.add_argument("--size", type=int, default=144, help="side in pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    add_cache_option(parser)
+    args = parser.parse_args(arguments)
+    if args.count < 1 or args.size < 16:
+        parser.error("--count takes 1 or more, --size 16 or more")
+    args.out.mkdir(parents=True, exist_ok=True)
+    library = library_of(args.cache)
+    with (args.out / "scenes.jsonl").open("w", encoding="utf-8") as file:
+        for number, (picture, record) in enumerate(islice(singles(library, args.seed, args.size), args.count)):
+            name = f"{number:06d}.jpg"
+            picture.save(args.out / name, quality=92, subsampling=0)
+            file.write(json.dumps({"file": name, **record}, ensure_ascii=False) + "\n")
+            if (number + 1) % 1000 == 0:
+                print(f"{number + 1} of {args.count}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

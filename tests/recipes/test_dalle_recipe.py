@@ -1,0 +1,54 @@
+"""Single things in a colour: what they are, and what is left out; on a tiny library."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bahumukha.data.scene_vectors import Concept, Library, measured_drawing
+from bahumukha.data.scenes import Scene
+from recipes.dalle import singles as recipe
+from recipes.pictograms.render import HELD_OUT_SET
+from recipes.pictograms.scenes import EDITION
+
+BODY = '<path fill="#e33" d="M{0} 2h12v10H{0}z"/>'
+KINDS = ("cat", "dog", "car", "cup")
+
+
+@pytest.fixture(scope="module")
+def library() -> Library:
+    drawings = [measured_drawing(BODY.format(i + 1), (0.0, 0.0, 16.0, 16.0)) for i in range(4)]
+    concepts = [
+        Concept(f"1f{i}", name, name + "s", "things", {}, "train", {"noto": drawing, HELD_OUT_SET: drawing})
+        for i, (name, drawing) in enumerate(zip(KINDS, drawings, strict=True))
+        if drawing is not None
+    ]
+    return Library({each.key: each for each in concepts})
+
+
+def test_one_thing_of_another_colour_and_nothing_that_is_held_out(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "is_held_out", lambda style, key: key == "1f2")
+    drawn = list(islice(recipe.singles(library, 0, 40), 30))
+    scenes = [Scene.from_record(record["scene"]) for _, record in drawn]
+    objects = [scene.objects[0] for scene in scenes]
+    assert {each.key for each in objects} == {"1f0", "1f1", "1f3"} and {each.style for each in objects} == {"noto"}
+    assert all(len(scene.objects) == each.count == 1 for scene, each in zip(scenes, objects, strict=True))
+    assert all(each.paint and each.size != "small" for each in objects) and len({each.paint for each in objects}) > 3
+    assert not any(scene.held_out() for scene in scenes)
+    plain = drawn[0][1]["captions"]["en"][0]
+    assert objects[0].name in plain and objects[0].paint is not None and objects[0].paint in plain
+
+
+def test_files_are_written_with_their_listing(library: Library, tmp_path: Path) -> None:
+    library.write(tmp_path / "cache" / f"scenes-{EDITION}" / "library.json.gz")
+    recipe.main(["--out", str(tmp_path / "out"), "--count", "3", "--size", "40", "--cache", str(tmp_path / "cache")])
+    rows = [json.loads(line) for line in (tmp_path / "out/scenes.jsonl").read_text("utf-8").splitlines()]
+    assert [row["file"] for row in rows] == ["000000.jpg", "000001.jpg", "000002.jpg"]
+    with Image.open(tmp_path / "out/000002.jpg") as picture:
+        assert picture.size == (40, 40)
