@@ -29,18 +29,7 @@ MOST = 512
 """Border pixels that are tried in step 1; of a longer border, so many at even distances."""
 
 EXAMPLES = {
-    "red": (
-        "#e00000",
-        "#ff2020",
-        "#d92626",
-        "#dd2e44",
-        "#f8312f",
-        "#b01010",
-        "#900c0c",
-        "#ee3f3f",
-        "#fb4c18",
-        "#ea5a47",
-    ),
+    "red": ("#e00000", "#ff2020", "#d92626", "#dd2e44", "#b01010", "#900c0c", "#ee3f3f", "#fb4c18", "#ea5a47"),
     "orange": ("#ff8c00", "#f58818", "#ff6a24", "#f4900c", "#fe9a08", "#e8701a", "#f28a3c", "#f0a050", "#f56e4b"),
     "yellow": ("#ffe000", "#f7d524", "#ffcc4d", "#fff176", "#ffee44", "#fcea2b", "#e6c619", "#fff0a0", "#ffb430"),
     "green": ("#2e9e3c", "#008000", "#5c9e31", "#78b159", "#3fbf5f", "#145a1e", "#a0d468", "#b4d01c", "#00a86b"),
