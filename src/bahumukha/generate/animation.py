@@ -175,7 +175,8 @@ class SameWords(ImageTextEncoder):
     def __init__(self, encoder: Encoder):
         self._encoder = encoder
         self.name, self.fingerprint, self.dim = encoder.name, encoder.fingerprint, encoder.dim
-        self.logit_scale, self.templates = encoder.logit_scale, encoder.templates
+        self.logit_scale = encoder.logit_scale
+        self.templates = getattr(encoder, "templates", None)
         self._known: dict[tuple[str, ...], np.ndarray] = {}
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
