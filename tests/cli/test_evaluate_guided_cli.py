@@ -45,6 +45,6 @@ def test_what_holds_no_plain_prompt_is_left_out(bahu: Any, tmp_path: Path, colou
     (tmp_path / "3.png").write_bytes(b"no picture")
     ran = bahu(tmp_path / "1.png", tmp_path / "2.png", tmp_path / "3.png", coloured_pictures, "--json")
     assert ran.object["pictures"] == 1 and ran.object["colour"] is None
-    assert "4 pictures left out" in ran.err and "3.png" in ran.err
+    assert "no plain prompt: 4" in ran.err and "3.png" in ran.err
     ran = bahu(coloured_pictures)
     assert ran.code == 1 and "no pictures of bahu generate in" in ran.err

@@ -35,7 +35,7 @@ def evaluate_guided(
 
     found, left_out = _read(pictures)
     if left_out:
-        note_line(f"{left_out} pictures left out: they hold no prompt, or one of several parts")
+        note_line(f"left out, as they hold no plain prompt: {left_out}")
     if not found:
         raise UsageError(f"no pictures of bahu generate in {', '.join(map(str, pictures))}")
     encoder = zoo.load(model, threads=threads)
