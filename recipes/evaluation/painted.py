@@ -211,7 +211,7 @@ def report(judged: Sequence[Judged], rates: dict[str, float], total: int, args: 
                 f"  {name:<12}median {row['painted']:g}; photographs {middle:g}, 5% to 95%: {low:g} to {high:g}; "
                 f"within: {row['within']:.0%}"
             )
-    title = f"{settings}: " + ", ".join(f"{name} {rate:.0%}" for name, rate in list(rates.items())[:2])
+    title = ", ".join(f"{name} {rate:.0%}" for name, rate in list(rates.items())[:2]) + f" ({settings})"
     write_sheet(judged, args.out / "sheet.png", title)
     text = json.dumps(summary | {"pictures": figures}, indent=1, ensure_ascii=False)
     (args.out / "scores.json").write_text(text + "\n", encoding="utf-8")
