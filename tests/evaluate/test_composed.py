@@ -96,6 +96,8 @@ def test_outlines_and_lights_are_no_colour_of_a_thing(colour: str) -> None:
     dots = np.array([COLOURS[colour]] * 30 + [(0, 0, 0)] * 40 + [(255, 255, 255)] * 30)
     assert colour_of(dots) == colour
     assert colour_of(np.array([(0, 0, 0)] * 99 + [COLOURS[colour]])) == "black"
+    assert colour_of(np.full((20, 3), 255)) == "white"
+    assert colour_of(np.array([COLOURS["orange"]] * 6 + [(166, 84, 12)] * 8)) == "orange", "and its shade"
 
 
 # --- the judge

@@ -5,8 +5,13 @@
     ink        pixels that differ from the ground, in pieces that hang together; specks are left out
     two things the pieces left and right of a line, or above and below it: the line that leaves the pieces on either
                side nearest to their own middle, among all upright and level ones
-    colour     that which most of a thing's coloured pixels vote for (`colours.colour_shares`); black, white and gray
-               count only where hardly anything else is there, since outlines and lights have them
+    colour     one of the eight basic ones, by what a thing's pixels vote for and by their mean, together:
+
+                   log(v_k + VOID) - |m - p_k|² / 2 WIDTH²
+
+               v: parts of the votes (`colours.colour_shares`), m: the mean in OKLab, weighted by chroma, p: the colour
+               itself. Votes alone take shaded orange for brown, means alone take yellow with orange shades for orange.
+               Pixels of the edge, which are half ground, are left out. What has hardly any colour is a gray.
 
 Works down to 64 pixels, and on what a codec gives back.
 """
@@ -18,13 +23,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from bahumukha.data.scene_colours import oklab
+from bahumukha.data.scene_colours import BASIC, hues, oklab, prototype
 from bahumukha.evaluate.colours import NAMES, colour_shares
 
 NEAR = 0.07
 """Distance in OKLab up to which a pixel is ground; scenes keep 0.17 between a thing and what is behind it."""
 BORDER = 2
 """Pixels of the border that the ground is fitted to."""
+SOME = 160
+"""Of them, about so many choose among the trials."""
 TRIALS = 60
 """Of RANSAC, with three pixels each: half of the border may be covered, and one in a thousand fits fails."""
 SPECK = 0.0015
@@ -33,7 +40,11 @@ MARGIN = 0.12
 """Around a thing in its picture, as a part of its longer side."""
 GRAYS = ("black", "white", "gray")
 COLOURED = 0.12
-"""Least part of the votes that colours other than black, white and gray have, for a thing to be called by one."""
+"""Least part of the votes that the basic colours have, for a thing to be called by one."""
+FAINT, VOID, WIDTH = 0.04, 0.03, 0.1
+"""Chroma below which a pixel says nothing; see above. The last is in units of OKLab."""
+FEWEST = 12
+"""Pixels inside the edge, for the edge to be left out."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Thing:
     centre: tuple[float, float]
     """x, y of the middle of its box, in units of the picture's sides."""
     colour: str
-    """One of `colours.NAMES`."""
+    """As `colour_of` has it."""
 
 
 def two_things(rgb: np.ndarray) -> tuple[Thing, Thing, str] | None:
@@ -81,25 +92,33 @@ def ground(rgb: np.ndarray) -> np.ndarray:
     ring = np.ones((height, width), bool)
     ring[BORDER:-BORDER, BORDER:-BORDER] = False
     at, seen = places[ring], rgb[ring].astype(np.float64)
-    lab = oklab(seen)
-    random = np.random.default_rng(0)
-    best = np.zeros(len(at), bool)
-    for _ in range(TRIALS):
-        three = random.choice(len(at), 3, replace=False)
-        if abs(np.linalg.det(at[three])) < 0.05:  # nearly on one line: no plane goes through these alone
-            continue
-        fits = _fits(at @ np.linalg.solve(at[three], seen[three]), lab, NEAR / 2)
-        best = fits if fits.sum() > best.sum() else best
-    for _ in range(2):
-        if best.sum() >= 3:
-            plane = np.linalg.lstsq(at[best], seen[best], rcond=None)[0]
-            best = _fits(at @ plane, lab, NEAR)
-        else:
-            plane = np.stack([np.median(seen, axis=0), np.zeros(3), np.zeros(3)])
+    some = slice(0, None, max(1, len(at) // SOME))
+    planes = _planes_through_three(at[some], seen[some])
+    near = _fits(at[some] @ planes, oklab(seen[some]), NEAR / 2).sum(-1)  # (trials,)
+    plane, lab = planes[near.argmax()], oklab(seen)
+    for near_enough in (NEAR / 2, NEAR):
+        fits = _fits(at @ plane, lab, near_enough)
+        if fits.sum() < 3:
+            break
+        plane = np.linalg.lstsq(at[fits], seen[fits], rcond=None)[0]
     return np.clip(places @ plane, 0, 255)
 
 
+def _planes_through_three(at: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Places (N, 3), as (1, x, y), and their colours (N, 3) -> planes (TRIALS + 1, 3, 3), the last one level."""
+    random = np.random.default_rng(0)
+    threes = random.integers(len(at), size=(TRIALS, 3))
+    # Nearly on one line no plane goes through three places alone; the level one stands in, of their mean colour.
+    wide = np.abs(np.linalg.det(at[threes])) >= 0.05
+    planes = np.zeros((TRIALS + 1, 3, 3))
+    planes[:-1][wide] = np.linalg.solve(at[threes[wide]], seen[threes[wide]])
+    planes[:-1][~wide, 0] = seen[threes[~wide]].mean(1)
+    planes[-1, 0] = np.median(seen, axis=0)
+    return planes
+
+
 def _fits(rgb: np.ndarray, lab: np.ndarray, near: float) -> np.ndarray:
+    """Colours (…, N, 3) and OKLab (N, 3) -> which of them are alike, bool (…, N)."""
     return np.linalg.norm(oklab(np.clip(rgb, 0, 255)) - lab, axis=-1) < near
 
 
@@ -150,24 +169,32 @@ def _thing(rgb: np.ndarray, behind: np.ndarray, here: np.ndarray) -> Thing:
     top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
     side = round(max(bottom - top, right - left) * (1 + 2 * MARGIN))
     row, column = round((top + bottom - side) / 2), round((left + right - side) / 2)
-    alone = np.where(_grown(here)[..., None], rgb, behind.round().astype(np.uint8))
+    soft = _grown(_grown(here))  # its edge, which is nearly ground
+    alone = np.where(soft[..., None], rgb, behind.round().astype(np.uint8))
     picture = np.pad(alone, ((side, side), (side, side), (0, 0)), mode="edge")
     picture = picture[row + side : row + 2 * side, column + side : column + 2 * side]
     centre = (left + right) / 2 / here.shape[1], (top + bottom) / 2 / here.shape[0]
-    return Thing(Image.fromarray(picture), (float(centre[0]), float(centre[1])), colour_of(rgb[here]))
+    inside = here & ~_grown(~here)
+    colour = colour_of(rgb[inside if inside.sum() >= FEWEST else here])
+    return Thing(Image.fromarray(picture), (float(centre[0]), float(centre[1])), colour)
 
 
 def _grown(here: np.ndarray) -> np.ndarray:
-    """With the pixels around: the soft edge of a thing, which is nearly ground."""
+    """With the pixels around, corners left out."""
     padded = np.pad(here, 1)
-    around = [padded[dy : dy + here.shape[0], dx : dx + here.shape[1]] for dy in range(3) for dx in range(3)]
-    return np.any(around, axis=0)
+    grown = here | padded[2:, 1:-1] | padded[:-2, 1:-1] | padded[1:-1, 2:] | padded[1:-1, :-2]
+    return np.asarray(grown)
 
 
 def colour_of(pixels: np.ndarray) -> str:
-    """Pixels (N, 3), 0 to 255, of one thing -> the colour that it is called by, one of `colours.NAMES`."""
+    """Pixels (N, 3), 0 to 255, of one thing -> its colour: one of the eight basic ones, or black, white or gray."""
     shares = colour_shares(pixels)
-    gray = np.array([name in GRAYS for name in NAMES])
-    if shares[~gray].sum() >= COLOURED:
-        shares = np.where(gray, 0, shares)
-    return NAMES[int(shares.argmax())]
+    basic = shares[[NAMES.index(name) for name in BASIC]]
+    lab = oklab(pixels)
+    chroma = hues(lab)[0]
+    weights = np.where(chroma >= FAINT, chroma, 0)
+    if basic.sum() < COLOURED or not weights.any():
+        return max(GRAYS, key=lambda name: shares[NAMES.index(name)])
+    mean = np.average(lab, axis=0, weights=weights)
+    far = np.array([np.square(mean - prototype(name)).sum() for name in BASIC])
+    return BASIC[int((np.log(basic / basic.sum() + VOID) - far / (2 * WIDTH**2)).argmax())]
