@@ -75,7 +75,8 @@ def test_the_file_is_used_again_until_something_changes(tmp_path: Path, codec: C
 def test_encoding_that_was_stopped_goes_on(tmp_path: Path, codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     source, encoder = SourceConfig(write_drawings(tmp_path / "data")), Encoder(codec, 16, ViewConfig(count=2))
     whole = encoded_pictures(source, encoder, tmp_path / "whole")
-    decode, seen = module._Writing._decoded, []
+    decode = module._Writing._decoded
+    seen: list[int] = []
 
     def stopped(self: module._Writing, index: int, side: int) -> np.ndarray:
         if index > 12 and not seen.count(-1):

@@ -11,12 +11,13 @@ from PIL import Image
 
 from bahumukha.data.encoded import Encoded, Encoder, encoded_pictures
 from bahumukha.data.pairs import SourceConfig
+from bahumukha.data.tokens import learn_tokenizer
 from bahumukha.data.views import ViewConfig
 from bahumukha.models.dalle import Dalle, DalleConfig, dalle_loss
 from bahumukha.nn.sampling import Sampling
 from bahumukha.train.dalle_config import DalleTraining, NetworkConfig, SamplesConfig, TextConfig
 from bahumukha.train.dalle_validation import DalleValidation, plain_pictures
-from bahumukha.train.dalle_words import begin_with, captions_of, words_of
+from bahumukha.train.dalle_words import begin_with, captions_of, token_shares, words_of
 from tests.train.drawings import tiny_codec, write_drawings
 
 
@@ -36,7 +37,14 @@ def test_a_tokenizer_is_learned_from_captions_and_styles(drawings: Encoded) -> N
     assert len(words.tokenizer.encode("red circle, fluent emoji style").ids) < 10
     assert len(words.tokenizer.encode("circle rojo").ids) < 6
     only = set(captions_of([drawings], {"en": 1.0}))
-    assert "red circle, noto style" in only and "circle rojo" not in only
+    assert ("en", "red circle, noto style") in only and not any(text == "circle rojo" for _, text in only)
+
+
+def test_tokens_count_as_much_as_their_language(drawings: Encoded) -> None:
+    tokenizer = learn_tokenizer((text for _, text in captions_of([drawings], {})), 400)
+    shares = token_shares(tokenizer, [drawings], {"en": 0.9, "es": 0.1})
+    rojo, yellow = (tokenizer.encode(word).ids[1] for word in ("rojo", "yellow"))
+    assert sum(shares.values()) == pytest.approx(1) and shares[yellow] > 3 * shares[rojo] > 0
 
 
 @pytest.mark.slow

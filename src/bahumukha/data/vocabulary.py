@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -34,8 +34,10 @@ def token_counts(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[int]:
     return counts
 
 
-def pruned(tokenizer: Tokenizer, counts: Counter[int], most: int) -> tuple[Tokenizer, np.ndarray]:
+def pruned(tokenizer: Tokenizer, counts: Mapping[int, float], most: int) -> tuple[Tokenizer, np.ndarray]:
     """A tokenizer of at most `most` tokens, the commonest by `counts`, and which of the old ones each was, int64 (n,).
+
+    Tokens that do not occur are left out, even where there is room.
 
     The order of the tokens stays, so that special ones that stand first keep their numbers. A tokenizer that is small
     enough comes back as it is, and so does one that is not built as those of `data.tokens` are. Raises UsageError when

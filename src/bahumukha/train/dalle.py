@@ -191,12 +191,12 @@ class DalleRun:
         c, model = self.config, self.model.config
         begun = f"from {c.model.init}" if isinstance(c.model, Start) else "from random weights"
         data = "\n".join(
-            f"- {len(encoded.readable)} pictures of `{Path(source.path).name}`, weight {source.weight:g}"
-            for source, encoded in zip(c.data, self.sources, strict=True)
+            f"- {len(pictures)} pictures of `{_shown(source.path)}`, weight {source.weight:g}"
+            for source, pictures in zip(c.data, self.batches.pictures, strict=True)
         )
         best = f"; {c.optimisation.best_score} {score:.4f}" if score is not None else ""
         weights = sum(p.numel() for p in self.model.parameters()) / 1e6
-        count = sum(len(encoded.readable) for encoded in self.sources)
+        count = sum(map(len, self.batches.pictures))
         return (
             f"---\nlicence: {c.output.licence}\nsummary: Pictures of {c.codes.size} px from sentences, trained on "
             f"{count} captioned pictures.\n---\n# {name}\n\nTrained with `bahu train dalle` {begun}: {steps} steps of "
@@ -204,6 +204,11 @@ class DalleRun:
             f"{model.grid[1]} codes of {_lasting(c.codes.codec)}{best}.\n\n## Data\n\n{data}\n\nEach picture in "
             f"{c.codes.views.count} views. Never shown: things in styles in which they are held out (`data.styles`).\n"
         )
+
+
+def _shown(path: Path) -> str:
+    """noto, scenes/scenes.jsonl: a source, without where it stands on this machine."""
+    return f"{path.parent.name}/{path.name}" if path.suffix else path.name
 
 
 def _lasting(codec: str) -> str:

@@ -69,7 +69,7 @@ class TextConfig:
     """Name or folder of the CLIP whose tokenizer is taken, cut down to the captions; empty for one that is learned from
     them."""
     vocabulary: int = 8000
-    """Most tokens."""
+    """Most tokens: the commonest in the captions, each language weighed by its share."""
     vectors: bool = True
     """Words begin with their vectors in that CLIP: what its text tower has learned about languages, a short run on few
     pictures cannot."""

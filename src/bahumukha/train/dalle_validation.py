@@ -58,7 +58,7 @@ class DalleValidation:
         if self.samples.prompts and processes.rank() == 0:
             with torch.autocast(model.head.weight.device.type, enabled=False):  # the cache is float32
                 save_image(self.sheet(model), self.folder / SHEETS / f"{self.steps():07d}.png")
-        found = {}
+        found: dict[str, float] = {}
         for ending, pictures in self.judged.items():
             if pictures:
                 bits, null = self.bits(model, pictures)

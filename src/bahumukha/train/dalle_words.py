@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from bahumukha.data.encoded import Encoded
-from bahumukha.data.tokens import PAD, learn_tokenizer
+from bahumukha.data.tokens import learn_tokenizer
 from bahumukha.data.vocabulary import pruned, token_counts
 from bahumukha.data.wording import plainly_said
 from bahumukha.train.dalle_config import TextConfig
@@ -19,6 +20,12 @@ from bahumukha.zoo.tokenizer import TextTokenizer
 
 SPREAD = 0.02
 """Standard deviation that the vectors of words start with, as all random weights do (`nn.attention`)."""
+
+
+LEARNED_PAD = 0
+"""Of a tokenizer that is learned (`data.tokens`)."""
+COUNTED = 3000
+"""Pictures of each source, evenly spread, whose captions decide which words are kept."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +44,14 @@ def words_of(config: TextConfig, sources: Sequence[Encoded], mix: Mapping[str, f
 
     mix: languages whose captions count; all when it is empty. Raises ModelError.
     """
-    texts = captions_of(sources, mix)
     if not config.model:
-        tokenizer = learn_tokenizer(texts, config.vocabulary)
-        return Words(tokenizer, tokenizer.token_to_id(PAD))
+        texts = (text for _, text in captions_of(sources, mix))
+        return Words(learn_tokenizer(texts, config.vocabulary), LEARNED_PAD)
     folder = find(config.model)
     known = TextTokenizer(folder / TOKENIZER, 1)
     pad = known.pad_id  # which also says what is wrong with the file
     whole = bare(Tokenizer.from_file(str(known.path)))
-    tokenizer, old = pruned(whole, token_counts(whole, texts), config.vocabulary)
+    tokenizer, old = pruned(whole, token_shares(whole, sources, mix), config.vocabulary)
     vectors = _vectors(config.model)[torch.from_numpy(old)] if config.vectors else None
     return Words(tokenizer, old.tolist().index(pad), vectors)
 
@@ -57,16 +63,29 @@ def bare(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def captions_of(sources: Iterable[Encoded], mix: Mapping[str, float]) -> Iterator[str]:
-    """All captions of these languages, and each picture's name with its style."""
+def token_shares(tokenizer: Tokenizer, sources: Iterable[Encoded], mix: Mapping[str, float]) -> dict[int, float]:
+    """How often a token comes, where each language comes as often as `mix` says, or all alike when it is empty."""
+    texts: dict[str, list[str]] = {}
+    for language, text in captions_of(sources, mix):
+        texts.setdefault(language, []).append(text)
+    shares: dict[int, float] = defaultdict(float)
+    for language, own in texts.items():
+        counts = token_counts(tokenizer, own)
+        for token, count in counts.items():
+            shares[token] += mix.get(language, 1.0) * count / counts.total()
+    return shares
+
+
+def captions_of(sources: Iterable[Encoded], mix: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """(language, caption) of some pictures in these languages; as English, the name of each with its style."""
     for source in sources:
-        for index in map(int, source.readable):
+        for index in map(int, source.readable[:: -(-len(source.readable) // COUNTED)]):
             captions, about = source.captions(index), source.about(index)
             for language, texts in captions.items():
                 if not mix or language in mix:
-                    yield from texts
+                    yield from ((language, text) for text in texts)
             if about.style:
-                yield plainly_said(captions, about, mix)
+                yield "en", plainly_said(captions, about, mix)
 
 
 @torch.no_grad()
