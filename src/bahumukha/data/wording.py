@@ -33,7 +33,7 @@ class WordingConfig:
     name: float = 0.75
     """Probability of the first caption, the name; else it is one of the others, the keywords."""
     article: float = 0.3
-    """Probability of "a" or "an" before an English name or keyword that takes one."""
+    """Probability of "a" or "an" before an English name that takes one."""
     style: float = 0.5
     """Probability that the style is said."""
     ground: float = 0.4
@@ -58,10 +58,10 @@ def said(
     texts = captions[language]
     if not about.style:
         return texts[int(random.integers(len(texts)))] + _on(ground, language, config, random)
-    text = texts[0]
-    if len(texts) > 1 and random.random() >= config.name:
+    text, is_name = texts[0], len(texts) == 1 or random.random() < config.name
+    if not is_name:  # which may be an adjective or a verb
         text = texts[1 + int(random.integers(len(texts) - 1))]
-    if language == "en" and COUNTED.fullmatch(text) and random.random() < config.article:
+    elif language == "en" and COUNTED.fullmatch(text) and random.random() < config.article:
         text = with_article(text)
     text += _on(ground, language, config, random)
     return styled(text, about.style) if random.random() < config.style else text
