@@ -151,6 +151,23 @@ def test_onnx_and_pytorch_agree_on_photographs(encoder, photos):
     assert (twin.encode_texts(texts) * encoder.encode_texts(texts)).sum(1).min() >= 0.99
 
 
+def test_guidance_leaves_the_mixture_of_classes_out(photos):
+    import torch
+
+    from bahumukha.zoo.pytorch import TorchClip
+
+    twin = TorchClip()
+    _, images = photos
+    owl = np.asarray(images["owl"].resize((128, 128)), np.float32) / 255
+    x = torch.from_numpy(owl).permute(2, 0, 1)[None].requires_grad_()
+    guide, whole = twin.guide_pixels(x, 128), twin.encode_pixels(x, 128, crop=False)
+    assert 0.5 < float((guide * whole).detach().sum()) < 0.999, "the same place, but for the mixture"
+    twin.model.image.mixture.vectors.weight.zero_()
+    assert torch.allclose(twin.encode_pixels(x, 128, crop=False), guide, atol=1e-5)
+    guide[0, 0].backward()
+    assert float(x.grad.abs().amax()) > 0
+
+
 @pytest.mark.parametrize("name", STARTERS)
 def test_fingerprint_is_of_these_weights(name):
     folder = find(name)

@@ -558,3 +558,18 @@ def test_a_codec_that_is_missing_and_a_size_that_it_does_not_take() -> None:
         paint(tiny(drawer="vqgan"), [ColourClip()])
     with pytest.raises(UsageError, match="multiples of 8"):
         paint(tiny(drawer="vqgan", size=(30, 24)), [ColourClip()], codec=StraightThrough())
+
+
+def test_an_encoder_may_have_a_way_of_its_own_for_gradients() -> None:
+    class Guiding(ColourClip):
+        def guide_pixels(self, x: torch.Tensor, size: int) -> torch.Tensor:
+            asked.append((tuple(x.shape), size))
+            return self._embedded(x)
+
+    asked: list[tuple[tuple[int, ...], int]] = []
+    config = tier(
+        "draft", prompt="red", size=(32, 32), steps=2, cutouts={"count": 3, "sizes": (16,)}, rivals={"weight": 0.0}
+    )
+    encoder = Guiding()
+    list(Painting(config, [encoder]).steps())
+    assert asked == [((3, 3, 16, 16), 16)] * 2 and not encoder.seen

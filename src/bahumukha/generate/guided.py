@@ -49,7 +49,10 @@ MOST_FRAMES = 300
 
 
 class Encoder(ImageTextEncoder, Protocol):
-    """A CLIP through which gradients flow; `zoo.pytorch.TorchClip` is one."""
+    """A CLIP through which gradients flow; `zoo.pytorch.TorchClip` is one.
+
+    It may have `guide_pixels(x, size)`, which then stands for `encode_pixels(x, size, False)` in the loss.
+    """
 
     def encode_pixels(self, x: Tensor, size: int | None = None, crop: bool = True) -> Tensor:
         """x (B, 3, H, W) in about [0, 1] -> unit vectors (B, dim); `crop` False: all of x, at `size` pixels a side."""
@@ -260,7 +263,7 @@ class Painting:
                     seen = self._filtered(pixels, step)
                     cutouts = cut(seen if self.mask is None else spot(seen, self.mask, place), part, generator)
                     with self.autocast:
-                        embeddings = encoder.encode_pixels(cutouts, part.side, False).float()
+                        embeddings = _seen(encoder, cutouts, part.side).float()
                     weights = targets.weights(here)
                     loss = prompt_loss(embeddings, targets.embeddings, weights, targets.stops)
                     if rivals is not None and against:
@@ -382,6 +385,11 @@ def check_loading(drawer: Drawer) -> None:
     with torch.no_grad():
         drawer.load_picture(drawer.render()[:1])
     drawer.load_state_dict(before)
+
+
+def _seen(encoder: Encoder, cutouts: Tensor, side: int) -> Tensor:
+    guide = getattr(encoder, "guide_pixels", None)
+    return encoder.encode_pixels(cutouts, side, False) if guide is None else guide(cutouts, side)
 
 
 def _backward(loss: Tensor) -> float:

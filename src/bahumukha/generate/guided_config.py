@@ -59,10 +59,9 @@ QUALITY: dict[str, dict[str, Any]] = {
 
 OF_DRAWERS: dict[str, dict[str, Any]] = {
     "fft": {
-        "drawer_options": {"rate": 0.04},
-        "cutouts": {"noise": 0.2},
-        "rivals": {"weight": 0.2},
-        "losses": {"tv": 1.0, "range": {"weight": 5.0, "low": 0.05, "high": 0.95}},
+        "cutouts": {"zoom_area": (0.4, 1.0), "perspective": 0.15},
+        "rivals": {"weight": 1.0},
+        "losses": {"tv": 0.5, "range": {"weight": 1.0, "low": 0.05, "high": 0.95}},
     },
 }
 """What a drawer adds to a tier, where it has been measured to be better (`docs/log.md`)."""

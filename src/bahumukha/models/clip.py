@@ -125,10 +125,10 @@ class ImageTower(nn.Module):
         """Preprocessed pixels (B, 3, H, W) -> pooled features (B, width)."""
         return self.trunk(pixels)
 
-    def project(self, features: Tensor) -> Tensor:
-        """Pooled features (B, width) -> (B, dim), not normalised."""
+    def project(self, features: Tensor, mixed: bool = True) -> Tensor:
+        """Pooled features (B, width) -> (B, dim), not normalised; `mixed` False leaves out the mixture of classes."""
         projected = self.projection(features - self.mean)
-        if self.mixture is None:
+        if self.mixture is None or not mixed:
             return projected
         return F.normalize(projected, dim=-1) + self.mixture(projected)
 
@@ -137,16 +137,16 @@ class ImageTower(nn.Module):
         last, (middle, deep) = self.trunk.forward_intermediates(pixels, indices=2)  # type: ignore[operator]
         return self.trunk.forward_head(last, pre_logits=True), region_tokens(pixels, middle, deep)  # type: ignore[operator]
 
-    def embed(self, features: Tensor, tokens: Tensor) -> Tensor:
+    def embed(self, features: Tensor, tokens: Tensor, mixed: bool = True) -> Tensor:
         """What `maps` gives -> (B, dim), not normalised; needs a head."""
         assert self.head is not None
-        return F.normalize(self.project(features), dim=-1) + self.head(tokens)
+        return F.normalize(self.project(features, mixed), dim=-1) + self.head(tokens)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, dim), not normalised."""
+    def forward(self, pixels: Tensor, mixed: bool = True) -> Tensor:
+        """(B, 3, H, W) -> (B, dim), not normalised; `mixed` as in `project`."""
         if self.head is None:
-            return self.project(self.features(pixels))
-        return self.embed(*self.maps(pixels))
+            return self.project(self.features(pixels), mixed)
+        return self.embed(*self.maps(pixels), mixed)
 
 
 class Clip(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bahumukha.errors import ModelError
-from bahumukha.models.clip import Clip, ClipConfig
+from bahumukha.models.clip import Clip, ClipConfig, ImageTower
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.zoo.folder import TOKENIZER, WEIGHTS, find, fingerprint, read_config
 from bahumukha.zoo.tokenizer import TextTokenizer
@@ -49,8 +49,21 @@ class TorchClip(ImageTextEncoder):
 
         Resized (antialiased) and cropped as `preprocess` does it, so that a tensor and its saved picture embed alike.
         `size`: side that the tower is fed, its own by default; a smaller one is faster and a little less exact.
-        `crop`: False shows the tower all of a square x, as guidance wants its cutouts seen.
+        `crop`: False shows the tower all of a square x.
         """
+        return self.encode_image(self._prepared(x, size, crop), normalize=True)
+
+    def guide_pixels(self, x: Tensor, size: int | None = None) -> Tensor:
+        """All of square x as guidance follows it: `encode_pixels` without the starter tower's mixture of classes.
+
+        The mixture is a softmax over classes: away from a decision it is flat, and where it is steep it leads to
+        whatever class is nearest, not to the one that is wanted.
+        """
+        tower, pixels = self.model.image, self._prepared(x, size, crop=False)
+        return F.normalize(tower(pixels, mixed=False) if isinstance(tower, ImageTower) else tower(pixels), dim=-1)
+
+    def _prepared(self, x: Tensor, size: int | None, crop: bool) -> Tensor:
+        """Resized and normalised as the tower takes it."""
         if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < SMALLEST_SIDE:
             raise ValueError(f"pixels have shape {tuple(x.shape)}; (B, 3, H, W) with H, W >= {SMALLEST_SIDE} is needed")
         p = self._preprocess
@@ -67,7 +80,7 @@ class TorchClip(ImageTextEncoder):
         x = x[:, :, top : top + side, left : left + side]
         mean = torch.tensor(p.mean, device=x.device).view(1, 3, 1, 1)
         std = torch.tensor(p.std, device=x.device).view(1, 3, 1, 1)
-        return self.encode_image((x - mean) / std, normalize=True)
+        return (x - mean) / std
 
     def encode_image(self, pixels: Tensor, normalize: bool = False) -> Tensor:
         """Preprocessed pixels (B, 3, H, W) -> (B, dim)."""
