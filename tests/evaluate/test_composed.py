@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bahumukha.data.scene_colours import BASIC, COLOURS
 from bahumukha.data.scenes import OPPOSITE, RELATIONS, Ground, painted_ground
@@ -22,8 +23,9 @@ from bahumukha.evaluate.composed import (
     rates,
     wanted,
 )
+from bahumukha.evaluate.shapes import KnownShapes, descriptors
 from bahumukha.evaluate.things import colour_of, ground, ink_pieces, one_thing, two_things
-from tests.composed_pictures import ShapeEncoder, painted, pair, random_scene, write_scenes
+from tests.composed_pictures import SHAPES, painted, pair, random_scene, write_scenes
 
 GROUNDS = [
     Ground(("white",), ((250, 250, 250),)),
@@ -100,6 +102,36 @@ def test_outlines_and_lights_are_no_colour_of_a_thing(colour: str) -> None:
     assert colour_of(np.array([COLOURS["orange"]] * 6 + [(166, 84, 12)] * 8)) == "orange", "and its shade"
 
 
+# --- naming
+
+
+def test_a_drawing_is_known_again_in_another_colour_and_size() -> None:
+    def cut(name: str, colour: str, side: float) -> Image.Image:
+        scene = pair((name, name), (colour, colour), "left of")
+        things = tuple(replace(each, spots=((*each.spots[0][:2], side),)) for each in scene.objects)
+        found = two_things(np.asarray(painted(replace(scene, objects=things))))
+        assert found is not None
+        return found[0].picture
+
+    examples = [(name, cut(name, colour, 0.4)) for name in SHAPES for colour in ("red", "blue")]
+    known = KnownShapes(descriptors([picture for _, picture in examples]), [name for name, _ in examples])
+    assert known.names == SHAPES
+    scores = known.scores([cut(name, "green", 0.3) for name in reversed(SHAPES)])
+    assert scores.shape == (3, 3) and scores.argmax(1).tolist() == [2, 1, 0] and scores.max() <= 1.0001
+    same = known.scores([examples[3][1]])
+    assert same[0, 1] == pytest.approx(1, abs=1e-5), "an example is nearest to itself"
+    assert known.scores([]).shape == (0, 3)
+
+
+def test_edges_have_no_sign_and_take_no_notice_of_contrast() -> None:
+    slope = np.pad(np.tri(40, dtype=np.uint8), 12)  # the diagonal falls to the right
+    dark = Image.fromarray(255 - 200 * slope).convert("RGB")
+    light = Image.fromarray(20 + 120 * slope).convert("RGB")
+    rows = descriptors([dark, light, dark.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+    assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
+    assert rows[0] @ rows[1] > 0.97 and rows[0] @ rows[2] < 0.8
+
+
 # --- the judge
 
 
@@ -112,7 +144,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def judge(folders: tuple[Path, Path]) -> Judge:
-    return learned_judge(ShapeEncoder(), composed_scenes(folders[0]), 64)
+    return learned_judge(composed_scenes(folders[0]), 64)
 
 
 @pytest.fixture(autouse=True)
@@ -188,4 +220,4 @@ def test_a_judge_needs_two_kinds_of_things(tmp_path: Path) -> None:
     scene = pair(("ball", "ball"), ("red", "blue"), "above")
     scenes = composed_scenes(write_scenes(tmp_path / "s", [scene]))
     with pytest.raises(UsageError, match="fewer than two kinds"):
-        learned_judge(ShapeEncoder(), scenes, 64)
+        learned_judge(scenes, 64)

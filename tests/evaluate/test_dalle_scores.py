@@ -38,7 +38,7 @@ from bahumukha.nn.sampling import Sampling
 from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.dalle import load_dalle
 from bahumukha.zoo.fake import ColourEncoder
-from tests.composed_pictures import ShapeEncoder, painted, random_scene, thing, write_scenes
+from tests.composed_pictures import painted, random_scene, thing, write_scenes
 from tests.fake_codec import BlockCodec
 from tests.tiny_dalle import make_codec_folder, make_dalle_folder
 
@@ -128,8 +128,7 @@ def test_scenes_as_asked_and_the_ceiling_of_the_codec(tmp_path: Path, monkeypatc
     random = np.random.default_rng(1)
     learn = composed_scenes(write_scenes(tmp_path / "learn", [random_scene(random) for _ in range(60)]))
     scenes = askable(composed_scenes(write_scenes(tmp_path / "judged", [random_scene(random) for _ in range(20)])))
-    encoder = ShapeEncoder()
-    judge = learned_judge(encoder, learn, 64)
+    judge = learned_judge(learn, 64)
     right = np.stack([np.asarray(painted(each.scene)) for each in scenes])
     nothing = np.full_like(right, 255)
     pictures = np.stack([nothing, right], axis=1)

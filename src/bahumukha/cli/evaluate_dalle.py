@@ -232,7 +232,7 @@ class _Report:
                 f"--scenes: scenes are square, and this model draws {columns} x {rows} tokens; leave it out"
             )
         wanted = askable(composed_scenes(folder))
-        judge = learned_judge(self.encoder, composed_scenes(learn_from, "--learn-from"), self.size, progress)
+        judge = learned_judge(composed_scenes(learn_from, "--learn-from"), self.size, progress)
         wanted = _some([each for each in wanted if judge.knows(each.scene)], most)
         if not wanted:
             raise UsageError(

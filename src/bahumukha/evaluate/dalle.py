@@ -6,8 +6,8 @@
 Of each prompt several pictures are drawn. What is said of "single" ones is the mean over all of them, as if one had
 been drawn; of the "best", over those that CLIP ranks first for their own caption.
 
-CLIP both ranks the candidates and judges the pictures here, so "best" leans its way; "single" does not, and neither do
-the distances between clouds of another network's features.
+Where CLIP both ranks the candidates and finds their captions, "best" leans its way and "single" does not. The judge of
+composition has nothing to do with CLIP.
 """
 
 from __future__ import annotations
