@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bahumukha.data.imagenet import class_names
 from bahumukha.errors import UsageError
 from bahumukha.evaluate.everyday import evaluate_everyday, everyday_things, language_score
-from bahumukha.evaluate.imagenet import class_names
 
 LANGUAGES = "en te hi ta bn mr ur fr de es pt ru zh ja ar sw".split()
 LETTERS = {
