@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from bahumukha import zoo
-from bahumukha.evaluate.imagenet import class_names
+from bahumukha.data.imagenet import class_names
 from bahumukha.zoo.fake import ColourEncoder
 
 COLOURS = {"red": (225, 20, 20), "blue": (20, 20, 225), "green": (10, 150, 10)}
