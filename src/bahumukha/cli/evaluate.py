@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bahumukha.cli.evaluate_guided import evaluate_guided
+from bahumukha.cli import evaluate_guided
 from bahumukha.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ group = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
 def register(app: typer.Typer) -> None:
     """Add `bahu evaluate …`."""
     group.command("clip", epilog=EXAMPLES)(evaluate_clip)
-    group.command("guided")(evaluate_guided)
+    group.command("guided", epilog=evaluate_guided.EXAMPLES)(evaluate_guided.evaluate_guided)
     app.add_typer(group, name="evaluate")
 
 

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+EXAMPLES = """
+Examples:
+
+  bahu evaluate guided generated
+
+  bahu evaluate guided generated/*.png --json
+"""
+
+
 def evaluate_guided(
     pictures: Annotated[
         list[Path], typer.Argument(metavar="PATH", help="Pictures that bahu generate made, and folders of them.")
