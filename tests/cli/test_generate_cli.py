@@ -257,7 +257,8 @@ def test_the_best_picture_is_the_one_kept(bahu: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(guided, "_encoder", lambda name: Turning())
     monkeypatch.setattr(guided.Painting, "steps", steps)
     stop_after(monkeypatch, 5)
-    assert bahu("generate", "red", *SMALL, "--out", "a.png").code == 130
+    alone = [word for name in ("rivals.weight", "losses.tv", "losses.range") for word in ("--set", f"{name}=0")]
+    assert bahu("generate", "red", *SMALL, *alone, "--out", "a.png").code == 130
     kept = pixels(Path("a.png"))
     alike = [i for i, step in enumerate(shown) if np.array_equal(to_uint8(step.images[0]), kept)]
     assert alike == [2], "the last before everything looked wrong"

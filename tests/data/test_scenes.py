@@ -125,7 +125,7 @@ def test_every_kind_of_paint_is_changed_and_nothing_else() -> None:
 
 @given(
     st.sampled_from(list(COLOURS)),
-    st.lists(st.floats(0.2, 0.95), min_size=2, max_size=2),
+    st.lists(st.floats(0.2, 0.85), min_size=2, max_size=2),  # lighter, the screen's range takes their hue away
     st.floats(0.3, 0.8),
 )
 def test_recolouring_keeps_the_order_of_lightness(colour: str, lights: list[float], middle: float) -> None:
