@@ -59,10 +59,9 @@ QUALITY: dict[str, dict[str, Any]] = {
 
 OF_DRAWERS: dict[str, dict[str, Any]] = {
     "fft": {
-        "drawer_options": {"rate": 0.04},
-        "cutouts": {"zoom_area": (0.4, 1.0), "perspective": 0.15, "noise": 0.2},
+        "cutouts": {"zoom_area": (0.4, 1.0), "perspective": 0.15},
         "rivals": {"weight": 1.0},
-        "losses": {"tv": 1.0, "range": {"weight": 5.0, "low": 0.05, "high": 0.95}},
+        "losses": {"tv": 0.5, "range": {"weight": 1.0, "low": 0.05, "high": 0.95}},
     },
 }
 """What a drawer adds to a tier; `docs/log.md` tells what was tried."""
