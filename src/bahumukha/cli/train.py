@@ -102,10 +102,10 @@ def train_clip(
 
     Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
     """
-    from bahumukha.train.clip import ClipRun, read_run
+    from bahumukha.train.clip import KIND, ClipRun
     from bahumukha.train.clip_config import ClipTraining
 
-    settings, folder = _settings(ClipTraining, read_run, config, set_ or [], resume, init, out)
+    settings, folder = _settings(ClipTraining, KIND, config, set_ or [], resume, init, out)
     steps = settings.optimisation.steps
     _train(lambda device: ClipRun(settings, folder, resume=resume is not None, device=device), steps, json)
 
@@ -122,10 +122,10 @@ def train_vqgan(
 
     Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
     """
-    from bahumukha.train.vqgan import VqganRun, read_run
+    from bahumukha.train.vqgan import KIND, VqganRun
     from bahumukha.train.vqgan_config import VqganTraining
 
-    settings, folder = _settings(VqganTraining, read_run, config, set_ or [], resume, init, out)
+    settings, folder = _settings(VqganTraining, KIND, config, set_ or [], resume, init, out)
     steps = settings.optimisation.steps
     _train(lambda device: VqganRun(settings, folder, resume=resume is not None, device=device), steps, json)
 
@@ -143,10 +143,10 @@ def train_dalle(
     The pictures are encoded first, once. Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
     """
     from bahumukha.cli.output import progress
-    from bahumukha.train.dalle import DalleRun, read_run
+    from bahumukha.train.dalle import KIND, DalleRun
     from bahumukha.train.dalle_config import DalleTraining
 
-    settings, folder = _settings(DalleTraining, read_run, config, set_ or [], resume, init, out)
+    settings, folder = _settings(DalleTraining, KIND, config, set_ or [], resume, init, out)
 
     def begin(device: torch.device) -> DalleRun:
         with progress(None, "encoding pictures") as advance:
@@ -178,8 +178,8 @@ def _train(begin: Callable[[torch.device], Run], steps: int, json: bool) -> None
 
 
 def _settings(
-    kind: type[T],
-    read_run: Callable[[Path], dict[str, Any]],
+    training: type[T],
+    kind: str,
     config: Path | None,
     overrides: list[str],
     resume: Path | None,
@@ -188,18 +188,19 @@ def _settings(
 ) -> tuple[T, Path]:
     """The checked settings of this kind, and the folder of the run. Raises UsageError."""
     from bahumukha.errors import UsageError
+    from bahumukha.train.checkpoints import RUN, read_run
     from bahumukha.train.config import from_table, overridden, read_table
 
     if resume is not None:
         if init is not None or (out is not None and out != resume):
             raise UsageError("--resume goes on in its own folder with its own weights; leave out --init and --out")
-        stored, run = read_run(resume)["config"], resume / "run.json"
+        stored, run = read_run(resume, kind)["config"], resume / RUN
     elif config is None:
         raise UsageError("no CONFIG; give a TOML file, or --resume DIR to go on with a run")
     table, file = (read_table(config), config) if config is not None else (stored, run)
     if init is not None:
         table["model"] = {"init": init}
-    settings = from_table(kind, overridden(table, overrides), str(file), file.parent)
+    settings = from_table(training, overridden(table, overrides), str(file), file.parent)
     return settings, resume or out or Path("runs") / file.stem
 
 

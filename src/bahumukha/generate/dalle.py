@@ -30,6 +30,7 @@ from bahumukha.generate.tokens import (
     check_count,
     check_grid,
     check_pair,
+    codes_of_given,
     drawn_rows,
     random_numbers,
     shown,
@@ -101,16 +102,10 @@ def complete(
     """
     if side not in SIDES:
         raise UsageError(f"side: {side!r} was given; it takes one of {', '.join(SIDES)}")
-    if not 0 <= keep <= 1:
-        raise UsageError(f"keep: {keep} was given; it takes the part of the picture that stays, from 0 to 1")
-    if images.dim() != 4 or not len(images):
-        raise UsageError(f"images of shape {tuple(images.shape)} were given; (B, 3, H, W) is needed")
-    check_count(count)
+    ids = codes_of_given(codec, images, keep, count)
     if prompts is not None and not isinstance(prompts, str):
         _check_prompts(len(prompts), len(images))
         prompts = [prompt for prompt in prompts for _ in range(count)]
-    with torch.no_grad():
-        _, ids, _ = codec.quantize(codec.encode(images))
     given = torch.full_like(ids, OPEN)
     stays = _side(side, keep, (ids.shape[1], ids.shape[2]))
     given[:, stays[0], stays[1]] = ids[:, stays[0], stays[1]]

@@ -84,13 +84,7 @@ def complete(
     What stays is what the codec makes of it: the same tokens, so that the seam does not show. `labels`: one for all, or
     one a picture. Raises UsageError before the first step.
     """
-    if not 0 <= keep <= 1:
-        raise UsageError(f"keep: {keep} was given; it takes the part of the picture that stays, from 0 to 1")
-    if images.dim() != 4 or not len(images):
-        raise UsageError(f"images of shape {tuple(images.shape)} were given; (B, 3, H, W) is needed")
-    check_count(count)
-    with torch.no_grad():
-        _, ids, _ = codec.quantize(codec.encode(images))
+    ids = codes_of_given(codec, images, keep, count)
     given = ids.clone()
     given[:, round(keep * ids.shape[1]) :] = OPEN
     if labels is not None and not isinstance(labels, int):
@@ -247,6 +241,20 @@ def check_count(count: int) -> None:
     """Raises UsageError for fewer than one picture."""
     if count < 1:
         raise UsageError(f"count: {count} pictures were asked for; it takes a whole number above 0")
+
+
+@torch.no_grad()
+def codes_of_given(codec: ImageCodec, images: Tensor, keep: float, count: int) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1], of each a part `keep` to stay in `count` ways -> ids (B, h, w), all of them.
+
+    Raises UsageError.
+    """
+    if not 0 <= keep <= 1:
+        raise UsageError(f"keep: {keep} was given; it takes the part of the picture that stays, from 0 to 1")
+    if images.dim() != 4 or not len(images):
+        raise UsageError(f"images of shape {tuple(images.shape)} were given; (B, 3, H, W) is needed")
+    check_count(count)
+    return codec.quantize(codec.encode(images))[1]
 
 
 def check_grid(model: CodeModel, grid: tuple[int, int], stride: int | None) -> None:

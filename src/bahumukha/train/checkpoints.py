@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Mapping
@@ -13,7 +14,9 @@ import torch
 
 from bahumukha.errors import ModelError
 
-LAST, BEST = "checkpoint.pt", "best.pt"
+LAST, BEST, RUN = "checkpoint.pt", "best.pt", "run.json"
+OLDEST = "clip"
+"""Kind of a run whose `run.json` tells none."""
 
 
 def write_whole(path: Path, data: str | Mapping[str, Any]) -> None:
@@ -27,6 +30,25 @@ def write_whole(path: Path, data: str | Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())  # else a power cut could leave the new name on old blocks
     os.replace(aside, path)
+
+
+def write_run(out: Path, settings: Mapping[str, Any]) -> None:
+    """`run.json` of a run's folder: its settings and what came of them."""
+    write_whole(out / RUN, json.dumps(settings, indent=1, ensure_ascii=False))
+
+
+def read_run(out: Path, kind: str) -> dict[str, Any]:
+    """`run.json` of the run in a folder. Raises ModelError when there is no run, or it is of another kind of model."""
+    path = out / RUN
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{out}: holds no run to go on with (no {RUN})") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON ({error})") from error
+    if not isinstance(stored, dict) or stored.get("kind", OLDEST) != kind or "config" not in stored:
+        raise ModelError(f"{out}: its run is not one of bahu train {kind}; go on with the command that began it")
+    return stored
 
 
 def read_checkpoint(folder: Path, name: str = LAST) -> dict[str, Any]:

@@ -10,12 +10,11 @@ The run's folder holds what `train.loop` writes, and `run.json` (the settings, t
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Tokenizer
@@ -29,7 +28,7 @@ from bahumukha.images import Preprocess
 from bahumukha.models.clip import Clip, ClipConfig
 from bahumukha.runtime import thread_count
 from bahumukha.train import processes
-from bahumukha.train.checkpoints import BEST, LAST, read_checkpoint, write_whole
+from bahumukha.train.checkpoints import BEST, LAST, RUN, read_checkpoint, read_run, write_run, write_whole
 from bahumukha.train.clip_config import ClipTraining, Start
 from bahumukha.train.config import from_table, to_table
 from bahumukha.train.loop import Report, train
@@ -40,7 +39,7 @@ from bahumukha.zoo.folder import CARD, TOKENIZER
 if TYPE_CHECKING:
     from bahumukha.train.retrieval import RetrievalValidation
 
-RUN, MODEL = "run.json", "model"
+MODEL, KIND = "model", "clip"
 TEMPLATES = ("{}", "a photo of a {}.")
 SIGMOID_SCALE = 10.0
 """exp of the temperature that SigLIP starts from (with a bias of -10)."""
@@ -175,7 +174,7 @@ class ClipRun:
             "steps_before": b.steps,
         }
         write_whole(self.out / TOKENIZER, b.tokenizer.to_str())
-        write_whole(self.out / RUN, json.dumps(settings, indent=1, ensure_ascii=False))
+        write_run(self.out, settings)
 
     def _card(self, steps: int, score: float | None) -> str:
         c, model = self.config, self.beginning.architecture
@@ -242,7 +241,7 @@ def _tokenizer(config: ClipTraining, sources: list[Source]) -> Tokenizer:
 
 def _of_run(out: Path) -> Beginning:
     """Everything but the weights, which the checkpoint holds."""
-    stored = read_run(out)
+    stored = read_run(out, KIND)
     try:
         return Beginning(
             ClipConfig.from_dict(stored["architecture"]),
@@ -256,17 +255,6 @@ def _of_run(out: Path) -> Beginning:
         raise ModelError(f"{out / RUN}: damaged ({error})") from error
 
 
-def read_run(out: Path) -> dict[str, Any]:
-    """`run.json` of a run's folder. Raises ModelError when there is no run."""
-    path = out / RUN
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{out}: holds no run to go on with (no {RUN})") from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error})") from error
-
-
 def config_of_run(out: Path) -> ClipTraining:
     """The settings that a run was last started with. Raises ModelError and UsageError."""
-    return from_table(ClipTraining, read_run(out)["config"], str(out / RUN), out)
+    return from_table(ClipTraining, read_run(out, KIND)["config"], str(out / RUN), out)

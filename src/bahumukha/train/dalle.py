@@ -13,11 +13,9 @@ The run's folder holds what `train.loop` writes, `run.json` (the settings and th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -30,7 +28,7 @@ from bahumukha.errors import ModelError, UsageError
 from bahumukha.models.dalle import Dalle, DalleConfig, dalle_loss
 from bahumukha.runtime import thread_count
 from bahumukha.train import processes
-from bahumukha.train.checkpoints import BEST, LAST, read_checkpoint, write_whole
+from bahumukha.train.checkpoints import BEST, LAST, RUN, read_checkpoint, read_run, write_run, write_whole
 from bahumukha.train.config import to_table
 from bahumukha.train.dalle_config import DalleTraining, Start
 from bahumukha.train.dalle_validation import DalleValidation, plain_pictures
@@ -40,7 +38,7 @@ from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.dalle import load_dalle, save_dalle
 from bahumukha.zoo.folder import CARD, TOKENIZER, available, find
 
-RUN, MODEL, KIND = "run.json", "model", "dalle"
+MODEL, KIND = "model", "dalle"
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ class DalleRun:
             "steps_before": self.beginning.steps,
         }
         write_whole(self.out / TOKENIZER, bare(self.tokenizer).to_str())
-        write_whole(self.out / RUN, json.dumps(settings, indent=1, ensure_ascii=False))
+        write_run(self.out, settings)
 
     def _card(self, name: str, steps: int, score: float | None) -> str:
         c, model = self.config, self.model.config
@@ -246,23 +244,9 @@ def _fresh(config: DalleTraining, encoder: Encoder, sources: Sequence[Encoded]) 
 
 def _of_run(out: Path) -> _Beginning:
     """The network without its weights, which the checkpoint holds."""
-    stored = read_run(out)
+    stored = read_run(out, KIND)
     try:
         model = Dalle(DalleConfig.from_dict(stored["architecture"]))
         return _Beginning(model, Tokenizer.from_file(str(out / TOKENIZER)), int(stored["steps_before"]))
     except Exception as error:  # a file that was edited by hand; the tokenizer's library raises bare ones
         raise ModelError(f"{out / RUN}: damaged ({error})") from error
-
-
-def read_run(out: Path) -> dict[str, Any]:
-    """`run.json` of a DALL-E's run. Raises ModelError when there is no run, or it is of another kind."""
-    path = out / RUN
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{out}: holds no run to go on with (no {RUN})") from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error})") from error
-    if not isinstance(stored, dict) or stored.get("kind") != KIND or "config" not in stored:
-        raise ModelError(f"{out}: its run is not one of bahu train {KIND}; go on with the command that began it")
-    return stored

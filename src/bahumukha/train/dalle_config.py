@@ -12,6 +12,7 @@ from bahumukha.data.wording import WordingConfig
 from bahumukha.models.dalle import TEXT_WEIGHT, DalleConfig, Positions
 from bahumukha.nn.masks import Pattern
 from bahumukha.nn.sampling import Sampling
+from bahumukha.train import vqgan_config
 from bahumukha.train.loop import LoopConfig
 
 
@@ -111,17 +112,11 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class ValidationConfig:
-    """[validation]: pictures that are not trained on. How often, and how often samples are drawn:
-    `optimisation.validate_every`."""
+class ValidationConfig(vqgan_config.ValidationConfig):
+    """[validation], as a codec's; samples are drawn as often."""
 
-    sources: tuple[SourceConfig, ...]
     most: int = 256
     """Pictures of each source at most."""
-
-    def __post_init__(self) -> None:
-        if not self.sources or self.most < 1:
-            raise ValueError("sources and most: at least one source and one picture are needed")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ The run's folder holds what `train.loop` writes, `run.json` (the settings and th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from bahumukha.errors import ModelError, UsageError
 from bahumukha.models.vqgan import Codec, build_codec
 from bahumukha.runtime import thread_count
 from bahumukha.train import processes
-from bahumukha.train.checkpoints import BEST, LAST, read_checkpoint, write_whole
+from bahumukha.train.checkpoints import BEST, LAST, RUN, read_checkpoint, read_run, write_run
 from bahumukha.train.codec_validation import CodecValidation
 from bahumukha.train.config import to_table
 from bahumukha.train.loop import Report, train
@@ -34,7 +33,7 @@ from bahumukha.train.reconstruction import Reconstruction
 from bahumukha.train.vqgan_config import ReconstructionConfig, Start, VqganTraining
 from bahumukha.zoo.folder import CARD
 
-RUN, MODEL, KIND = "run.json", "model", "vqgan"
+MODEL, KIND = "model", "vqgan"
 DATA_SEED = 1
 """Set apart from the weights', so that what is shown on the sheets is the same for every seed of a run."""
 
@@ -134,7 +133,7 @@ class VqganRun:
             "architecture": asdict(self.codec.config),
             "steps_before": self.beginning.steps,
         }
-        write_whole(self.out / RUN, json.dumps(settings, indent=1, ensure_ascii=False))
+        write_run(self.out, settings)
 
     def _card(self, name: str, steps: int, score: float | None) -> str:
         c, codec = self.config, self.codec
@@ -193,22 +192,8 @@ def _fresh(config: VqganTraining) -> _Beginning:
 
 def _of_run(out: Path) -> _Beginning:
     """The network without its weights, which the checkpoint holds."""
-    stored = read_run(out)
+    stored = read_run(out, KIND)
     try:
         return _Beginning(build_codec(stored["architecture"]), int(stored["steps_before"]))
     except (KeyError, TypeError, ValueError, ModelError) as error:  # a file that was edited by hand
         raise ModelError(f"{out / RUN}: damaged ({error})") from error
-
-
-def read_run(out: Path) -> dict[str, Any]:
-    """`run.json` of a codec's run. Raises ModelError when there is no run, or it is of another kind."""
-    path = out / RUN
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{out}: holds no run to go on with (no {RUN})") from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error})") from error
-    if not isinstance(stored, dict) or stored.get("kind") != KIND or "config" not in stored:
-        raise ModelError(f"{out}: its run is not one of bahu train {KIND}; go on with the command that began it")
-    return stored
