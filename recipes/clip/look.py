@@ -20,19 +20,21 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bahumukha.data.scene_captions import plainly, stated
 from bahumukha.data.scenes import Scene
 from bahumukha.models.clip import ImageTower, ImageTowerConfig
-from bahumukha.models.regions import RegionHeadConfig
+from bahumukha.models.regions import RegionHead
 from bahumukha.train.loop import LoopConfig, train
+from bahumukha.zoo.pytorch import load_clip
 from recipes.clip.captions import Captions
 from recipes.clip.classes import class_offsets
 from recipes.clip.concepts import Concepts
@@ -41,7 +43,8 @@ from recipes.clip.pictures import PictureSet, name_of
 from recipes.clip.statements import StatementEncoder, falsified, held_out, mirrored, statement_ids
 from recipes.clip.targets import learn_targets
 from recipes.clip.teacher import SentenceEncoder
-from recipes.clip.trunk import class_vectors, classifier, mean_feature
+from recipes.clip.texts import encode_batch
+from recipes.clip.trunk import HEAD, class_vectors, classifier, mean_feature
 from recipes.clip.wordnet import offset_of
 
 FINAL = "look.pt"
@@ -59,7 +62,7 @@ class Weights:
     picture: int = 160
     scene: int = 96
     photo: int = 24
-    wrong: int = 3
+    wrong: int = 8
     scale: float = 25.0
     silence: float = 4.0
     composed: float = 1.0
@@ -74,7 +77,7 @@ def new_tower(weights: Path, dim: int, left_out: set[int]) -> tuple[ImageTower, 
     source = classifier(weights)
     vectors, bias = class_vectors(source), source.get_parameter("classifier.bias").detach()
     shown = torch.tensor([offset not in left_out for offset in class_offsets()])
-    tower = ImageTower(ImageTowerConfig(head=RegionHeadConfig(), classes=int(shown.sum())), dim)
+    tower = ImageTower(ImageTowerConfig(head=HEAD, classes=int(shown.sum())), dim)
     mean = mean_feature(source)
     source.reset_classifier(0)  # type: ignore[operator]
     tower.trunk.load_state_dict(source.state_dict())
@@ -257,6 +260,32 @@ def vocabulary(scenes: list[Scene]) -> tuple[dict[str, int], list[str]]:
     return {key: i for i, key in enumerate(keys)}, sorted({each.style for scene in scenes for each in scene.objects})
 
 
+def begin_from(folder: Path, tower: ImageTower, concepts: Concepts) -> Concepts:
+    """Start where an earlier edition, a model folder, ended: its region head, and its texts' places for free names.
+
+    Numbers of a token that its head did not have begin at zero.
+    """
+    earlier = load_clip(folder)
+    theirs, head = earlier.image.head, tower.head  # type: ignore[union-attr]
+    assert isinstance(theirs, RegionHead) and head is not None
+    had = theirs.token.weight.shape[1]
+    state = theirs.state_dict()
+    with torch.no_grad():
+        weight = torch.zeros_like(head.token.weight)
+        weight[:, :had] = theirs.token.weight * head.deviation[:had] / theirs.deviation
+        moved = (head.mean[:had] - theirs.mean) / theirs.deviation
+        state |= {"token.weight": weight, "token.bias": theirs.token.bias + theirs.token.weight @ moved}
+        head.load_state_dict(state | {"mean": head.mean, "deviation": head.deviation})
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    start = concepts.start.copy()
+    free = np.flatnonzero(~concepts.fixed)
+    for part in np.array_split(free, max(1, len(free) // 256)):
+        ids, mask = encode_batch(tokenizer, [concepts.names[i] for i in part], limit=36)
+        texts = earlier.encode_text(torch.from_numpy(ids), torch.from_numpy(mask), normalize=True)
+        start[part] = texts.numpy()
+    return replace(concepts, start=start)
+
+
 def read_ids(file: Path | None) -> set[int]:
     """WordNet ids, one a line -> offsets."""
     return {offset_of(wnid) for wnid in file.read_text().split()} if file else set()
@@ -272,6 +301,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--start", type=Path, help="model folder of an earlier edition, for its head and its names")
     parser.add_argument("--init", type=Path, help="run folder of an earlier stage 2 to go on from")
     parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose words are not used")
     parser.add_argument("--out", type=Path, required=True)
@@ -293,11 +323,13 @@ def main() -> None:
 
     parsed = [Scene.from_record(r["scene"]) for part in scenes for r in part.records]
     kinds, styles = vocabulary(parsed)
-    model = Looking(tower, concepts, StatementEncoder(len(kinds), len(styles), args.dim))
     assert tower.head is not None
     sets = [pictures, *scenes]
     measured = [torch.from_numpy(each.maps(list(range(0, len(each), 20)))[1]).flatten(0, 2) for each in sets]
     tower.head.standardise(torch.cat(measured)[:, None, None])
+    if args.start:
+        concepts = begin_from(args.start, tower, concepts)
+    model = Looking(tower, concepts, StatementEncoder(len(kinds), len(styles), args.dim))
     if args.init:
         model.load_state_dict(torch.load(args.init / FINAL, weights_only=True)["model"])
     objective = Objective(model, concepts.names, pictures, scenes, parsed, photos, Weights())

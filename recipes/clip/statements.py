@@ -87,15 +87,20 @@ class StatementEncoder(nn.Module):
 
 
 def falsified(said: Statement, rng: np.random.Generator, most: int, others: Sequence[SceneObject]) -> list[Statement]:
-    """At most `most` statements that differ from a true one in one thing that it tells, of random kinds.
+    """At most `most` different statements that differ from a true one in one thing that it tells, of random kinds.
+
+    The kinds take turns, in at most four rounds.
 
     others: things that may be put in another's stead. None says what the held-out scenes show: as it is never true in
     training, it would be learned to be false.
     """
     ways = [i for i in range(6) if _can(said, i)]
-    found = []
-    for way in (ways[i] for i in rng.permutation(len(ways))):
-        if len(found) < most and (wrong := _falsify(said, way, rng, others)) is not None and not held_out(wrong):
+    found: list[Statement] = []
+    for way in (ways[i] for _ in range(4) for i in rng.permutation(len(ways))):
+        if len(found) == most:
+            break
+        wrong = _falsify(said, way, rng, others)
+        if wrong is not None and wrong not in found and not held_out(wrong):
             found.append(wrong)
     return found
 

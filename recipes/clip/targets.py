@@ -35,18 +35,29 @@ def simulated(prototypes: Tensor, vectors: Tensor, generator: torch.Generator, n
 def learn_targets(
     prototypes: Tensor, members: Tensor, steps: int = 300, scale: float = 20.0, noise: float = 1.2, rate: float = 0.02
 ) -> tuple[Tensor, Tensor]:
-    """Prototypes (C, dim) of norm 1, members (N, C) bool -> vectors (C, dim) of length `SHARE`, targets (N, dim)."""
+    """Prototypes (C, dim) of norm 1, members (N, C) bool -> vectors (C, dim) of length `SHARE`, targets (N, dim).
+
+    The target of a single class is where its pictures are, normalize(p_c + v_c): a place of its own, learned beside
+    them, names a photograph a little better and is a worse neighbour for words that no picture shows.
+    """
     generator = torch.Generator().manual_seed(0)
     fits = members.float()
     ranked = fits / fits.sum(1, keepdim=True)
     weight = fits.sum(1).rsqrt()[None].expand(len(prototypes), -1)[members.T]
     vectors = (torch.randn(prototypes.shape, generator=generator) / prototypes.shape[1] ** 0.5).requires_grad_()
     targets = F.normalize(ranked @ prototypes, dim=1).requires_grad_()
+    single = fits.sum(1, keepdim=True) == 1
+
+    def places(vectors: Tensor) -> Tensor:
+        own = F.normalize(prototypes + vectors, dim=1)
+        return torch.where(single, ranked @ own, F.normalize(targets, dim=1))
+
     optimizer = torch.optim.Adam([vectors, targets], lr=rate)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
-        pictures = simulated(prototypes, SHARE * F.normalize(vectors, dim=1), generator, noise)
-        logits = scale * F.normalize(targets, dim=1) @ pictures.T  # (N, C)
+        scaled = SHARE * F.normalize(vectors, dim=1)
+        pictures = simulated(prototypes, scaled, generator, noise)
+        logits = scale * places(scaled) @ pictures.T  # (N, C)
         search = -(ranked * logits.log_softmax(1)).sum(1).mean()
         against = logits.T.masked_fill(members.T, -1e9).logsumexp(1, keepdim=True)
         wrong = F.softplus(against - logits.T)[members.T]
@@ -54,4 +65,5 @@ def learn_targets(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return SHARE * F.normalize(vectors.detach(), dim=1), F.normalize(targets.detach(), dim=1)
+    learned = SHARE * F.normalize(vectors.detach(), dim=1)
+    return learned, places(learned).detach()

@@ -36,8 +36,8 @@ from bahumukha.data.scene_captions import plainly, say, stated
 from bahumukha.data.scene_words import LANGUAGES
 from bahumukha.data.scenes import Scene
 from bahumukha.models.clip import Clip, ClipConfig, ImageTowerConfig, TextTower, TextTowerConfig
-from bahumukha.models.regions import RegionHeadConfig
 from bahumukha.train.loop import LoopConfig, train
+from bahumukha.zoo.pytorch import load_clip
 from recipes.clip import look
 from recipes.clip.captions import Captions
 from recipes.clip.names import Names
@@ -45,6 +45,7 @@ from recipes.clip.pictures import PictureSet
 from recipes.clip.statements import StatementEncoder, falsified
 from recipes.clip.texts import by_length, encode_batch
 from recipes.clip.translations import Translations
+from recipes.clip.trunk import HEAD
 
 FINAL = "final.pt"
 """File of a run: the trained model, which `export` reads."""
@@ -267,13 +268,21 @@ def solve_projection(
 def new_clip(tokenizer: Tokenizer, image: dict[str, Tensor]) -> Clip:
     """The starter's architecture with the image tower of stage 2, frozen."""
     dim, _ = image["projection.weight"].shape
-    tower = ImageTowerConfig(head=RegionHeadConfig(), classes=len(image["mixture.logits.bias"]))
+    tower = ImageTowerConfig(head=HEAD, classes=len(image["mixture.logits.bias"]))
     model = Clip(ClipConfig(dim, image=tower, text=TextTowerConfig(vocabulary=tokenizer.get_vocab_size())))
     model.image.load_state_dict(image)
     nn.init.constant_(model.log_scale, float(np.log(Weights.scale)))
     model.image.requires_grad_(False)
     model.log_scale.requires_grad_(False)
     return model
+
+
+def text_state(folder: Path) -> dict[str, Tensor]:
+    """Weights of the text tower of a run of stage 1 or 3, or of a model folder such as an earlier edition's."""
+    if (folder / "checkpoint.pt").exists():
+        state = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+        return {k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")}
+    return load_clip(folder).text.state_dict()
 
 
 def arguments() -> argparse.Namespace:
@@ -286,7 +295,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pictures", type=Path, required=True, help="cache of recipes.clip.pictures")
     parser.add_argument("--scenes", type=Path, nargs="+", required=True, help="the same, of scenes")
     parser.add_argument("--translations", type=Path, required=True, help="of recipes.clip.translations")
-    parser.add_argument("--init", type=Path, required=True, help="run folder of stage 1, or of an earlier stage 3")
+    parser.add_argument("--init", type=Path, required=True, help="run folder of stage 1 or 3, or an earlier model")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--seed", type=int, default=0)
@@ -314,8 +323,7 @@ def main() -> None:
     texts = Texts(place, captions, translations, pictures, scenes, weights)
 
     model = new_clip(tokenizer, place.image)
-    state = torch.load(args.init / "checkpoint.pt", weights_only=True)["model"]
-    model.text.load_state_dict({k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")})
+    model.text.load_state_dict(text_state(args.init))
     objective = Objective(model.text, tokenizer, texts, weights)
     if not args.resume:
         solve_projection(objective)

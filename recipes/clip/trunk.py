@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from bahumukha.images import Preprocess
-from bahumukha.models.regions import region_tokens
+from bahumukha.models.regions import RegionHeadConfig, region_tokens
 
 PREPROCESS = Preprocess(
     size=260, resize=297, mode="shortest", interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
 )
 """As the weights were trained: crop 0.875 of the shorter side, bicubic, pixels in [-1, 1]."""
+HEAD = RegionHeadConfig(levels=4)
+"""Of the starter's head over regions."""
 
 
 def classifier(weights: Path, name: str = "tf_efficientnet_lite2") -> nn.Module:
@@ -68,7 +70,8 @@ class _Maps(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         last, (middle, deep) = self.trunk.forward_intermediates(pixels, indices=2)  # type: ignore[operator]
-        return self.trunk.forward_head(last, pre_logits=True), region_tokens(pixels, middle, deep)  # type: ignore[operator]
+        tokens = region_tokens(pixels, middle, deep, HEAD.levels)
+        return self.trunk.forward_head(last, pre_logits=True), tokens  # type: ignore[operator]
 
 
 def maps_on_onnx(weights: Path, size: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:

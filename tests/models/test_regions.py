@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bahumukha.models.clip import Clip, ClipConfig, ImageTowerConfig, TextTowerConfig
-from bahumukha.models.regions import COLOURS, RegionHead, RegionHeadConfig, region_tokens
+from bahumukha.models.clip import Clip, ClipConfig, ImageTower, ImageTowerConfig, TextTowerConfig
+from bahumukha.models.regions import COLOURS, RegionHead, RegionHeadConfig, colour_histogram, region_tokens
 
 HEAD = RegionHeadConfig(width=32, heads=2, layers=2, queries=4, grid=3)
 TEXT = TextTowerConfig(vocabulary=50, width=16, heads=2, layers=1)
@@ -90,3 +90,30 @@ def test_standardise_measures_what_it_is_shown():
     head.standardise(tokens)
     torch.testing.assert_close(head.mean, torch.full((4,), 3.0), atol=0.2, rtol=0)
     torch.testing.assert_close(head.deviation, torch.full((4,), 2.0), atol=0.2, rtol=0)
+
+
+@pytest.mark.parametrize("side", [64, 96, 260])
+def test_a_histogram_holds_the_mean_and_more(side: int):
+    """Parts sum to 1, their mean colour is the region's, and half red half green is neither brown nor its half."""
+    pixels = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    parts = colour_histogram(pixels, 4)
+    assert parts.shape == (2, 64, -(-side // 32), -(-side // 32))
+    assert torch.allclose(parts.sum(1), torch.ones_like(parts[:, 0]), atol=1e-5)
+    steps = torch.linspace(-1, 1, 4)
+    red = (parts.unflatten(1, (4, 4, 4)).sum((2, 3)) * steps[:, None, None]).sum(1)
+    mean = F.avg_pool2d(pixels[:, 0], 32, 32, ceil_mode=True, count_include_pad=False)
+    assert torch.allclose(red, mean, atol=1e-5)
+
+
+def test_a_histogram_tells_colours_side_by_side_from_their_mixture():
+    red, green = (torch.tensor(c).view(1, 3, 1, 1).expand(-1, -1, 32, 16) for c in ((1.0, -1, -1), (-1.0, 1, -1)))
+    beside = colour_histogram(torch.cat([red, green], 3), 3)[0, :, 0, 0].view(3, 3, 3)
+    mixed = colour_histogram((red + green).repeat(1, 1, 1, 2) / 2, 3)[0, :, 0, 0].view(3, 3, 3)
+    assert beside[2, 0, 0] == beside[0, 2, 0] == 0.5 and mixed[1, 1, 0] == 1.0
+
+
+def test_levels_of_a_histogram():
+    with pytest.raises(ValueError, match=r"image.head.levels is 1; give 2 or more, or 0"):
+        RegionHeadConfig(levels=1)
+    tower = ImageTower(ImageTowerConfig(head=RegionHeadConfig(levels=2)), 16)
+    assert tower.maps(torch.zeros(1, 3, 64, 64))[1].shape == (1, 2, 2, 120 + 352 + COLOURS + 8)

@@ -115,7 +115,7 @@ class ImageTower(nn.Module):
         self.head: RegionHead | None = None
         if config.head is not None:
             middle, deep = (stage["num_chs"] for stage in self.trunk.feature_info[-2:])  # type: ignore[index]
-            self.head = RegionHead(config.head, middle + deep + COLOURS, dim)
+            self.head = RegionHead(config.head, middle + deep + COLOURS + config.head.levels**3, dim)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """As timm does it for this trunk."""
@@ -135,7 +135,8 @@ class ImageTower(nn.Module):
     def maps(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Preprocessed pixels (B, 3, H, W) -> pooled features (B, width), region tokens (B, h, w, channels)."""
         last, (middle, deep) = self.trunk.forward_intermediates(pixels, indices=2)  # type: ignore[operator]
-        return self.trunk.forward_head(last, pre_logits=True), region_tokens(pixels, middle, deep)  # type: ignore[operator]
+        levels = self.head.levels if self.head is not None else 0
+        return self.trunk.forward_head(last, pre_logits=True), region_tokens(pixels, middle, deep, levels)  # type: ignore[operator]
 
     def embed(self, features: Tensor, tokens: Tensor, mixed: bool = True) -> Tensor:
         """What `maps` gives -> (B, dim), not normalised; needs a head."""

@@ -6,9 +6,10 @@ the car, nor that it is the fish that is red. The head keeps a token for each pl
     t_p = W [deep_p, middle_p, colour_p] + position_p
 
 from the trunk's last stage, from the stage before (which still knows colour and texture) and from the pixels
-themselves; a few learned queries ask all tokens (a Perceiver resampler, Jaegle et al. 2021, as in Flamingo, Alayrac
-et al. 2022), and their answers side by side become a correction of the pooled embedding, let through by a gate that
-closes for photographs, where the pooled feature is what the tower was trained for.
+themselves, whose histogram tells a red apple on a green ground from a brown mixture of both; a few learned queries ask
+all tokens (a Perceiver resampler, Jaegle et al. 2021, as in Flamingo, Alayrac et al. 2022), and their answers side by
+side become a correction of the pooled embedding, let through by a gate that closes for photographs, where the pooled
+feature is what the tower was trained for.
 """
 
 from __future__ import annotations
@@ -38,16 +39,35 @@ class RegionHeadConfig:
     layers: int = 2
     queries: int = 12
     grid: int = 9
+    levels: int = 0
+    """Steps of each channel in the tokens' histograms of colours (`colour_histogram`); 0 for none."""
 
     def __post_init__(self) -> None:
+        if self.levels == 1 or self.levels < 0:
+            raise ValueError(f"image.head.levels is {self.levels}; give 2 or more, or 0 for none")
         if self.width % self.heads or self.width % 4:
             raise ValueError(
                 f"image.head.width {self.width} is not a multiple of 4 and of image.head.heads {self.heads}"
             )
 
 
-def region_tokens(pixels: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
-    """Pixels (B, 3, H, W) and maps of stride 16 (B, M, …) and 32 (B, D, h, w) -> (B, h, w, D + M + 12).
+def colour_histogram(pixels: Tensor, levels: int) -> Tensor:
+    """Pixels (B, 3, H, W) in [-1, 1] -> parts of each 32 x 32 region in each colour, (B, levels ** 3, h, w).
+
+    The colours are a lattice in the RGB cube; a pixel counts for the eight around it by trilinear weights, so the parts
+    sum to 1 and have a gradient. Pairs of neighbours are averaged first.
+    """
+    halved = F.avg_pool2d(pixels.clamp(-1, 1), 2, 2, ceil_mode=True, count_include_pad=False)
+    place = (halved + 1) * ((levels - 1) / 2)  # (B, 3, H / 2, W / 2)
+    steps = torch.arange(levels, dtype=pixels.dtype, device=pixels.device)[:, None, None]
+    red, green, blue = (1 - (place[:, :, None] - steps).abs()).clamp(min=0).unbind(1)  # each (B, levels, H / 2, W / 2)
+    pairs = (red[:, :, None] * green[:, None]).flatten(1, 2)
+    parts = (pairs[:, :, None] * blue[:, None]).flatten(1, 2)
+    return F.avg_pool2d(parts, 16, 16, ceil_mode=True, count_include_pad=False)
+
+
+def region_tokens(pixels: Tensor, middle: Tensor, deep: Tensor, levels: int = 0) -> Tensor:
+    """Pixels (B, 3, H, W) and maps of stride 16 (B, M, …) and 32 (B, D, h, w) -> (B, h, w, D + M + 12 + levels ** 3).
 
     Nothing is learned here, so for a frozen trunk these are computed once and kept.
     """
@@ -60,7 +80,10 @@ def region_tokens(pixels: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
     deviation = (pool(pixels * pixels) - mean * mean).clamp(min=1e-6).sqrt()
     greatest = F.max_pool2d(pixels, 32, 32, ceil_mode=True)
     least = -F.max_pool2d(-pixels, 32, 32, ceil_mode=True)
-    return torch.cat([deep, middle, mean, deviation, least, greatest], 1).permute(0, 2, 3, 1)
+    maps = [deep, middle, mean, deviation, least, greatest]
+    if levels:
+        maps.append(colour_histogram(pixels, levels))
+    return torch.cat(maps, 1).permute(0, 2, 3, 1)
 
 
 def waves(width: int, grid: int) -> Tensor:
@@ -106,6 +129,7 @@ class RegionHead(nn.Module):
     def __init__(self, config: RegionHeadConfig, channels: int, dim: int):
         super().__init__()
         width = config.width
+        self.levels = config.levels
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("deviation", torch.ones(channels))
         self.token = nn.Linear(channels, width)
