@@ -14,7 +14,7 @@ logarithm of the signal-to-noise ratio, a step from t to s < t is
     ddpm     the same with η = 1: what is drawn is the posterior of x_s given x_t and x̂_0
     euler    x_s = x_t + (s - t) v(x_t, t)                       which is ddim with η = 0, written another way
     heun     x_s = x_t + (s - t) (v(x_t, t) + v(x', s)) / 2      x' is Euler's; two calls a step
-    dpm++    x_s = (s / t) x_t + (1 - s) (1 - e^(λ_t - λ_s)) (x̂_0 + (λ_s - λ_t) Δx̂_0 / 2 Δλ)        Δ: of the step before
+    dpm++    x_s = (s / t) x_t + (1 - s) (1 - e^(λ_t - λ_s)) (x̂_0 + (λ_s - λ_t) Δx̂_0 / 2 Δλ)    Δ: since the step before
 
 (Song et al. 2020, "DDIM"; Ho et al. 2020, "DDPM"; Karras et al. 2022, "EDM"; Lu et al. 2022, "DPM-Solver++", its 2M.)
 Guidance, thresholds and what must stay wrap a `denoise` and return one.

@@ -8,7 +8,7 @@ SigLIP     looks both ways, padding counts as text (Zhai et al. 2023); at the la
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,17 @@ class TextTowerConfig:
             raise ValueError("text.pool is 'last', which takes text.attention 'all': the last place may be padding")
 
 
+class TextFeatures(NamedTuple):
+    """All that a text tower has read: what the generators that are conditioned on CLIP see of a text."""
+
+    embedding: Tensor
+    """(B, dim), rows of norm 1."""
+    tokens: Tensor
+    """(B, L, width): each token after the last layer."""
+    seen: Tensor
+    """bool (B, L): False where `tokens` stands for no token."""
+
+
 class TextTower(nn.Module):
     """Token ids -> a point of the shared space."""
 
@@ -78,14 +89,9 @@ class TextTower(nn.Module):
 
     def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask (B, L), mask 1 for tokens and 0 for padding -> (B, width), by the config's `pool`."""
-        x = self.token(ids) + self.position[: ids.shape[1]]
-        look = padding_mask(mask) if self.config.attention == "masked" else None
-        causal = self.config.attention == "causal"
         if self.config.pool == "mean":
-            for block in self.blocks:
-                x = self._run(block, x, look, causal)
-            weights = mask.to(x.dtype)[..., None]
-            return (self.norm(x) * weights).sum(1) / weights.sum(1)
+            return self.pool(self.hidden(ids, mask), ids, mask)
+        x, look, causal = self._begun(ids, mask)
         for block in self.blocks[:-1]:
             x = self._run(block, x, look, causal)
         at = self._place(ids)  # (B, 1)
@@ -97,6 +103,25 @@ class TextTower(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, L) -> (B, dim), not normalised."""
         return self.projection(self.pooled(ids, mask))
+
+    def hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, L) -> what the last layer makes of every token, (B, L, width); of padding it means nothing."""
+        x, look, causal = self._begun(ids, mask)
+        for block in self.blocks:
+            x = self._run(block, x, look, causal)
+        return self.norm(x)
+
+    def pool(self, hidden: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """What `hidden` gives -> what `pooled` gives, (B, width)."""
+        if self.config.pool == "mean":
+            weights = mask.to(hidden.dtype)[..., None]
+            return (hidden * weights).sum(1) / weights.sum(1)
+        return hidden.gather(1, self._place(ids)[..., None].expand(-1, -1, hidden.shape[2]))[:, 0]
+
+    def _begun(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None, bool]:
+        """What goes into the first block, and where attention may look."""
+        look = padding_mask(mask) if self.config.attention == "masked" else None
+        return self.token(ids) + self.position[: ids.shape[1]], look, self.config.attention == "causal"
 
     def _place(self, ids: Tensor) -> Tensor:
         """Where the text is read off: (B, 1)."""

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from bahumukha.errors import ModelError
 from bahumukha.models.clip import Clip, ClipConfig, ImageTower
+from bahumukha.models.text import TextFeatures
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.zoo.folder import TOKENIZER, WEIGHTS, find, fingerprint, read_config
 from bahumukha.zoo.tokenizer import TextTokenizer
@@ -89,6 +90,16 @@ class TorchClip(ImageTextEncoder):
     def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
         """Tokens (B, L) as `tokenizer` gives them, padded with its `pad_id` -> (B, dim)."""
         return self.model.encode_text(tokens, (tokens != self._tokenizer.pad_id).long(), normalize)
+
+    @torch.no_grad()
+    def read_texts(self, texts: Sequence[str]) -> TextFeatures:
+        """Sentences -> embeddings, and what the tower makes of each token: the condition of unCLIP's networks."""
+        ids = self.tokenizer(texts)
+        mask = (ids != self._tokenizer.pad_id).long()
+        mask[:, 0] = 1  # of an empty text one token is left
+        hidden = self.model.text.hidden(ids, mask)
+        pooled = self.model.text.pool(hidden, ids, mask)
+        return TextFeatures(F.normalize(self.model.text.projection(pooled), dim=-1), hidden, mask.bool())
 
     def tokenizer(self, texts: str | Sequence[str]) -> Tensor:
         """Sentences -> int64 (N, L), padded to the longest, or to `context_length` where padding counts.

@@ -1,0 +1,56 @@
+"""Captions and embeddings that a tiny prior can learn: what each word means is drawn once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig
+from bahumukha.models.prior import DiffusionPrior, PriorConfig
+from bahumukha.models.text import TextFeatures
+
+DIM, TEXT_WIDTH = 8, 6
+
+
+def captions(lengths: list[int], seed: int = 0) -> TextFeatures:
+    """Random captions of so many tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(lengths), max(lengths))
+    seen = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
+    embedding = F.normalize(torch.randn(len(lengths), DIM, generator=generator), dim=-1)
+    return TextFeatures(embedding, torch.randn(*shape, TEXT_WIDTH, generator=generator), seen)
+
+
+def pictures_of(text: TextFeatures, spread: float = 0.3) -> Tensor:
+    """Embeddings near what the first token means, in a cone of their own."""
+    meaning = torch.randn(TEXT_WIDTH, DIM, generator=torch.Generator().manual_seed(9))
+    at = F.normalize(text.tokens[:, 0] @ meaning, dim=-1)
+    away = torch.ones(DIM) / DIM**0.5
+    return F.normalize(at + 2 * away + spread * torch.randn(at.shape) / DIM**0.5, dim=-1)
+
+
+def tiny_prior(**changes: Any) -> DiffusionPrior:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"dim": DIM, "text_width": TEXT_WIDTH, "text_length": 7, "width": 32, "layers": 2}
+    model = DiffusionPrior(PriorConfig(**sizes | {"heads": 2} | changes))
+    _enlarge(model)
+    return model
+
+
+def tiny_token_prior(**changes: Any) -> TokenPrior:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"dim": DIM, "text_width": TEXT_WIDTH, "text_length": 7, "width": 32, "layers": 2}
+    sizes |= {"heads": 2, "axes": 6, "buckets": 9, "matches": 4}
+    model = TokenPrior(TokenPriorConfig(**sizes | changes))
+    _enlarge(model)
+    return model
+
+
+def _enlarge(model: torch.nn.Module) -> None:
+    """Weights so large that all inputs matter."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
