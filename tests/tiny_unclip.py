@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bahumukha.models.denoiser import Denoiser, DenoiserConfig
 from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig
 from bahumukha.models.prior import DiffusionPrior, PriorConfig
 from bahumukha.models.text import TextFeatures
@@ -54,3 +55,14 @@ def _enlarge(model: torch.nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
+
+
+def tiny_denoiser(*, spread: float = 0.3, **changes: Any) -> Denoiser:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"grid": 8, "patch": 2, "dim": DIM, "text_width": TEXT_WIDTH, "text_length": 7}
+    sizes |= {"image_tokens": 2, "width": 16, "layers": 3, "heads": 2}
+    model = Denoiser(DenoiserConfig(**sizes | changes))
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=spread)
+    return model

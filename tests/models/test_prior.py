@@ -21,6 +21,10 @@ def test_standardised_embeddings_are_as_large_as_noise_and_come_back() -> None:
     z = standard(embeddings)
     assert float(z.square().mean()) == pytest.approx(1, rel=1e-4) and float(z.mean(0).abs().max()) < 1e-5
     assert torch.allclose(standard.back(z), embeddings, atol=1e-5)
+    along = z @ standard.axes.T
+    assert torch.allclose(along.std(0), standard.spread, rtol=1e-2, atol=1e-4)
+    assert torch.equal(standard.spread, standard.spread.sort(descending=True).values)
+    assert torch.allclose(along @ standard.axes, z, atol=1e-4)
 
 
 def test_the_diffusion_prior_sees_everything_and_no_padding() -> None:

@@ -67,21 +67,34 @@ class PriorConfig:
 
 
 class Standard(nn.Module):
-    """Embeddings counted from their mean and scaled to a mean square of 1 a number; `fit` on those of many pictures."""
+    """Embeddings counted from their mean and scaled to a mean square of 1 a number; `fit` on those of many pictures.
+
+    It also keeps what the space is explored along: the principal axes of those pictures.
+    """
 
     mean: Tensor
     scale: Tensor
+    axes: Tensor
+    """(dim, dim): a row each, of length 1, by falling variance."""
+    spread: Tensor
+    """(dim,): standard deviation of standardised embeddings along each axis."""
 
     def __init__(self, dim: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.tensor(dim**0.5))  # of unit vectors around the origin
+        self.register_buffer("axes", torch.eye(dim))
+        self.register_buffer("spread", torch.ones(dim))
 
     @torch.no_grad()
     def fit(self, embeddings: Tensor) -> None:
-        """Take mean and scale from embeddings (N, dim)."""
+        """Take all of it from embeddings (N, dim)."""
         self.mean.copy_(embeddings.mean(0))
         self.scale.copy_((embeddings - self.mean).square().mean().rsqrt())
+        z = self(embeddings).double()
+        variance, axes = torch.linalg.eigh(z.T @ z / len(z))
+        self.axes.copy_(axes.T.flip(0))
+        self.spread.copy_(variance.flip(0).clamp(min=0).sqrt())
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Embeddings (…, dim) -> standardised ones."""
