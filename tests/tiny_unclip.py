@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from bahumukha.models.clip import Clip, ClipConfig
 from bahumukha.models.denoiser import Denoiser, DenoiserConfig
 from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig
 from bahumukha.models.prior import DiffusionPrior, PriorConfig
-from bahumukha.models.text import TextFeatures
+from bahumukha.models.text import TextFeatures, TextTowerConfig
+from bahumukha.models.vit import ViTConfig
+from tests import tiny_models
 
 DIM, TEXT_WIDTH = 8, 6
 
@@ -31,6 +36,17 @@ def pictures_of(text: TextFeatures, spread: float = 0.3) -> Tensor:
     at = F.normalize(text.tokens[:, 0] @ meaning, dim=-1)
     away = torch.ones(DIM) / DIM**0.5
     return F.normalize(at + 2 * away + spread * torch.randn(at.shape) / DIM**0.5, dim=-1)
+
+
+def make_clip(folder: Path, *, seed: int = 0) -> Path:
+    """A model folder whose pictures are embedded by a tiny ONNX tower and whose texts by one of PyTorch."""
+    torch.manual_seed(seed)
+    text = TextTowerConfig(259, tiny_models.CONTEXT, width=TEXT_WIDTH, layers=1, heads=2)
+    image = ViTConfig(tiny_models.SIZE, patch=16, width=8, layers=1, heads=2)
+    model = Clip(ClipConfig(tiny_models.DIM, image, text))
+    tiny_models.make_clip_folder(folder, seed=seed, architecture=model.config.to_dict())
+    save_file(model.state_dict(), folder / "model.safetensors")
+    return folder
 
 
 def tiny_prior(**changes: Any) -> DiffusionPrior:

@@ -52,6 +52,37 @@ Examples:
 Sheets of pictures of the config's prompts come to OUT/samples, the result to OUT/model, ready for
 bahu generate --with dalle --model OUT/model.
 """
+PRIOR_EXAMPLES = """
+Examples:
+
+  bahu train prior prior.toml --out runs/prior
+
+  bahu train prior --resume runs/prior
+
+Embeddings of all pictures are made first, once; the result comes to OUT/model.
+"""
+DECODER_EXAMPLES = """
+Examples:
+
+  bahu train decoder decoder.toml --out runs/decoder
+
+  bahu train decoder decoder.toml --set model.codec=starter/vqgan --set model.patch=1
+
+  bahu train decoder --resume runs/decoder
+
+Sheets of pictures beside what is drawn of their embeddings come to OUT/samples, the result to OUT/model.
+"""
+UPSAMPLER_EXAMPLES = """
+Examples:
+
+  bahu train upsampler upsampler.toml --out runs/upsampler
+
+  bahu train upsampler upsampler.toml --set pictures.size=256 --set pictures.factor=4
+
+  bahu train upsampler --resume runs/upsampler
+
+Sheets of small pictures, what is made of them and the true ones come to OUT/samples, the result to OUT/model.
+"""
 
 Config = Annotated[
     Path | None,
@@ -87,6 +118,9 @@ def register(app: typer.Typer) -> None:
     group.command("clip", epilog=EXAMPLES)(train_clip)
     group.command("vqgan", epilog=VQGAN_EXAMPLES)(train_vqgan)
     group.command("dalle", epilog=DALLE_EXAMPLES)(train_dalle)
+    group.command("prior", epilog=PRIOR_EXAMPLES)(train_prior)
+    group.command("decoder", epilog=DECODER_EXAMPLES)(train_decoder)
+    group.command("upsampler", epilog=UPSAMPLER_EXAMPLES)(train_upsampler)
     app.add_typer(group, name="train")
 
 
@@ -153,6 +187,76 @@ def train_dalle(
             return DalleRun(settings, folder, resume=resume is not None, device=device, advance=advance)
 
     _train(begin, settings.optimisation.steps, json)
+
+
+def train_prior(
+    config: Config = None,
+    set_: Overrides = None,
+    resume: Resume = None,
+    init: Init = None,
+    out: Out = None,
+    json: Json = False,
+) -> None:
+    """Train unCLIP's prior, which tells the embedding of a picture from its caption.
+
+    The pictures are embedded first, once. Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
+    """
+    from bahumukha.cli.output import progress
+    from bahumukha.train.prior import PriorRun
+    from bahumukha.train.unclip_config import PriorTraining
+
+    settings, folder = _settings(PriorTraining, PriorRun.KIND, config, set_ or [], resume, init, out)
+
+    def begin(device: torch.device) -> PriorRun:
+        with progress(None, "embedding pictures") as advance:
+            return PriorRun(settings, folder, resume=resume is not None, device=device, advance=advance)
+
+    _train(begin, settings.optimisation.steps, json)
+
+
+def train_decoder(
+    config: Config = None,
+    set_: Overrides = None,
+    resume: Resume = None,
+    init: Init = None,
+    out: Out = None,
+    json: Json = False,
+) -> None:
+    """Train unCLIP's decoder, which draws the picture of an embedding, in pixels or in a codec's latents.
+
+    The pictures are embedded first, once. Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
+    """
+    from bahumukha.cli.output import progress
+    from bahumukha.train.decoder import DecoderRun
+    from bahumukha.train.unclip_config import DecoderTraining
+
+    settings, folder = _settings(DecoderTraining, DecoderRun.KIND, config, set_ or [], resume, init, out)
+
+    def begin(device: torch.device) -> DecoderRun:
+        with progress(None, "embedding pictures") as advance:
+            return DecoderRun(settings, folder, resume=resume is not None, device=device, advance=advance)
+
+    _train(begin, settings.optimisation.steps, json)
+
+
+def train_upsampler(
+    config: Config = None,
+    set_: Overrides = None,
+    resume: Resume = None,
+    init: Init = None,
+    out: Out = None,
+    json: Json = False,
+) -> None:
+    """Train unCLIP's upsampler, which makes pictures larger; it needs no captions.
+
+    Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
+    """
+    from bahumukha.train.unclip_config import UpsamplerTraining
+    from bahumukha.train.upsampler import UpsamplerRun
+
+    settings, folder = _settings(UpsamplerTraining, UpsamplerRun.KIND, config, set_ or [], resume, init, out)
+    steps = settings.optimisation.steps
+    _train(lambda device: UpsamplerRun(settings, folder, resume=resume is not None, device=device), steps, json)
 
 
 def _train(begin: Callable[[torch.device], Run], steps: int, json: bool) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -88,6 +89,33 @@ class Encoder:
         return np.concatenate(rows).astype(np.uint16)
 
 
+class ViewEncoder(Protocol):
+    """What makes rows of numbers of views: an `Encoder`, or another (`data.embedded`)."""
+
+    @property
+    def size(self) -> int:
+        """Side of the views, in pixels."""
+        ...
+
+    @property
+    def views(self) -> ViewConfig:
+        """How many there are, and how they differ."""
+        ...
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of numbers of a view."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Of all that decides the numbers of pixels."""
+        ...
+
+    def encode(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (n, size, size, 3) -> uint16 (n, rows x columns)."""
+        ...
+
+
 class Encoded:
     """The codes of a source's pictures, beside their captions."""
 
@@ -128,7 +156,7 @@ class Encoded:
 
 def encoded_pictures(
     config: SourceConfig,
-    encoder: Encoder,
+    encoder: ViewEncoder,
     cache: Path,
     *,
     threads: int = 2,
@@ -156,7 +184,7 @@ def encoded_pictures(
 class _Writing:
     """A file that is being made, and its parts in a folder beside it."""
 
-    def __init__(self, source: Source, encoder: Encoder, file: Path, threads: int):
+    def __init__(self, source: Source, encoder: ViewEncoder, file: Path, threads: int):
         self.source, self.encoder, self.file, self.threads = source, encoder, file, threads
         self.parts = file.with_suffix(".parts")
 

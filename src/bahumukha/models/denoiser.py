@@ -238,12 +238,20 @@ def flow_loss(
     model: Denoiser, x: Tensor, condition: Condition = Condition(), times: TimesConfig = TimesConfig()
 ) -> dict[str, Tensor]:
     """`loss`, the mean squared error of the velocity at random t; x (B, channels, H, W)."""
-    t = random_times(len(x), x, times)
+    return {"loss": velocity_errors(model, x, torch.randn_like(x), random_times(len(x), x, times), condition).mean()}
+
+
+def velocity_errors(model: Denoiser, x: Tensor, noise: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    """Of each picture, x and noise (B, channels, H, W), t (B,): the mean squared error of the velocity, (B,)."""
     at = t.view(-1, 1, 1, 1)
-    noise = torch.randn_like(x)
     told = model(torch.lerp(x, noise, at), t, condition).float()
     error = told - (noise - x) if model.config.predicts == "velocity" else (told - x) / at.clamp(min=LEAST_TIME)
-    return {"loss": error.square().mean()}
+    return error.square().flatten(1).mean(1)
+
+
+def enlarged(small: Tensor, factor: int) -> Tensor:
+    """(B, 3, h, w) in [-1, 1] -> (B, 3, factor h, factor w): what an upsampler is given."""
+    return F.interpolate(small, scale_factor=factor, mode="bicubic", align_corners=False).clamp(-1, 1)
 
 
 def _rows(each: Tensor | TextFeatures, places: Tensor) -> Any:

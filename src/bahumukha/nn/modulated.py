@@ -62,4 +62,4 @@ class ModulatedBlock(nn.Module):
 
 def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """(1 + scale) x + shift; x (B, L, width), the others (B, 1, width)."""
-    return torch.addcmul(shift, x, 1 + scale)
+    return x * (1 + scale) + shift

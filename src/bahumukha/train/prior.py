@@ -1,0 +1,194 @@
+"""Training unCLIP's prior from a config file: captioned pictures in, a model folder out.
+
+    run = PriorRun(read_config(PriorTraining, Path("prior.toml")), Path("runs/mine"))
+    for report in run.reports(): print(report)
+    run.export()                                # runs/mine/model, for `zoo.unclip.load_prior`
+
+A step sees embeddings of pictures, which are made once (`data.embedded`), and captions, which the CLIP's own text tower
+reads anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bahumukha.data.code_batches import seen_and_held_out
+from bahumukha.data.embedded import Embedded, PictureBatch, PictureBatches
+from bahumukha.data.wording import plainly_said
+from bahumukha.errors import ModelError, UsageError
+from bahumukha.generate.priors import PriorSampling, sample_embeddings
+from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig, token_prior_loss
+from bahumukha.models.prior import DiffusionPrior, PriorConfig, prior_loss
+from bahumukha.models.text import TextFeatures
+from bahumukha.train import processes
+from bahumukha.train.checkpoints import RUN
+from bahumukha.train.unclip import EmbeddedPart, PartRun, listed, to_fit
+from bahumukha.train.unclip_config import DiffusionSizes, PriorTraining, Start
+from bahumukha.zoo.pytorch import TorchClip
+from bahumukha.zoo.unclip import load_prior, save_prior
+
+SEED = 1
+"""Of which pictures are judged: the same for every seed of a run."""
+
+
+class PriorRun(PartRun):
+    """See above."""
+
+    KIND = "prior"
+    model: DiffusionPrior | TokenPrior
+
+    def __init__(
+        self,
+        config: PriorTraining,
+        out: Path,
+        *,
+        resume: bool = False,
+        device: torch.device | None = None,
+        advance: Callable[[int], None] = lambda pictures: None,
+    ):
+        """`resume`: go on with the run in `out`; without it `out` must hold none. Embeds all pictures, unless that has
+        been done; `advance` is called with how many more are."""
+        super().__init__(config, out, resume, device)
+        self.config = config
+        part = EmbeddedPart(config.pictures, out, advance)
+        self.sight, self.reader = part.sight, TorchClip(config.pictures.clip, device=str(self.device))
+        self.sources = part.of(config.data)
+        judged = part.of(config.validation.sources) if config.validation else []
+        torch.manual_seed(config.optimisation.seed)
+        model = self._of_run() if resume else self._fresh()
+        self.model = self.trained(model)  # type: ignore[assignment]
+        self.batches = PictureBatches(
+            self.sources,
+            [source.weight for source in config.data],
+            config.batch.size,
+            config.captions,
+            drop_text=config.batch.drop_text,
+            with_pixels=False,
+            seed=config.optimisation.seed,
+            rank=processes.rank(),
+            parts=processes.count(),
+        )
+        if config.validation is not None:
+            mix, most = config.captions.languages, config.validation.most
+            pictures = {"": [plain_embeddings(each, each.readable, mix, most) for each in judged]}
+            held = [(each, seen_and_held_out(each)[1]) for each in self.sources]
+            pictures["_pairs"] = [plain_embeddings(each, numbers, mix, most) for each, numbers in held]
+            self.validation = PriorValidation(pictures, self.reader.read_texts, config.sampling)
+
+    def losses(self, batch: PictureBatch) -> dict[str, Tensor]:
+        """See `models.prior.prior_loss`, `models.embedding_tokens.token_prior_loss`."""
+        text, embeddings = self.reader.read_texts(batch.texts), batch.embeddings.to(self.device)
+        dropped = batch.without_text.to(self.device)
+        if isinstance(self.model, DiffusionPrior):
+            return prior_loss(self.model, embeddings, text, dropped)
+        return token_prior_loss(self.model, embeddings, text, dropped)
+
+    def save(self, folder: Path, name: str, steps: int) -> None:
+        """Of kind `prior`."""
+        things = (source.about(int(i)).things for source in self.sources for i in source.readable)
+        styles = sorted({style for each in things for style, _ in each})
+        save_prior(
+            self.model,
+            folder,
+            name=name,
+            sight=self.sight,
+            steps=steps,
+            styles=styles,
+            weights=self.config.output.storage,
+        )
+
+    def told(self) -> tuple[str, str]:
+        """For the card."""
+        counts = list(map(len, self.batches.pictures))
+        purpose = f"Embeddings of pictures from captions, trained on {sum(counts)} captioned pictures."
+        return purpose, listed(self.config.data, counts)
+
+    def more(self) -> dict[str, Any]:
+        """Which of the two kinds it is."""
+        return {"network": "diffusion" if isinstance(self.model, DiffusionPrior) else "tokens"}
+
+    def _fresh(self) -> nn.Module:
+        sizes = self.config.model
+        if isinstance(sizes, Start):
+            loaded = load_prior(sizes.init)
+            if loaded.sight.fingerprint != self.sight.fingerprint:
+                raise UsageError(f"pictures.clip: {sizes.init} was trained with {loaded.sight.clip}; set it to that")
+            self.steps_before = loaded.steps
+            return loaded.model
+        width = self.reader.model.config.text.width
+        embeddings = torch.cat([source.embeddings(numbers) for source, numbers in to_fit(self.sources)])
+        if isinstance(sizes, DiffusionSizes):
+            model = DiffusionPrior(sizes.sized(dim=self.reader.dim, text_width=width))
+            model.standard.fit(embeddings)
+            return model
+        tokens = TokenPrior(sizes.sized(dim=self.reader.dim, text_width=width))
+        mix = self.config.captions.languages
+        texts = [
+            plainly_said(source.captions(int(i)), source.about(int(i)), mix)
+            for source, numbers in to_fit(self.sources)
+            for i in numbers
+        ]
+        tokens.code.fit(embeddings, torch.from_numpy(self.reader.encode_texts(texts)))
+        return tokens
+
+    def _of_run(self) -> nn.Module:
+        """The network without its weights, which the checkpoint holds."""
+        try:
+            self.steps_before = int(self.stored["steps_before"])
+            if self.stored["network"] == "tokens":
+                return TokenPrior(TokenPriorConfig.from_dict(self.stored["architecture"]))
+            return DiffusionPrior(PriorConfig.from_dict(self.stored["architecture"]))
+        except (KeyError, TypeError, ValueError) as error:  # a file that was edited by hand
+            raise ModelError(f"{self.out / RUN}: damaged ({error})") from error
+
+
+class PriorValidation:
+    """`validate` of `train.loop`: cosines of the true embedding and
+
+    near      what is drawn for its caption
+    caption   the caption's own: what a prior has to beat
+    middle    the mean of all pictures trained on: the same for every caption
+
+    and the same with `_pairs` for things in styles in which training does not show them.
+    """
+
+    def __init__(
+        self,
+        judged: Mapping[str, Sequence[tuple[list[str], Tensor]]],
+        read: Callable[[Sequence[str]], TextFeatures],
+        sampling: PriorSampling,
+    ):
+        """judged: ending of a score's name -> captions and embeddings (n, dim)."""
+        self.judged, self.read, self.sampling = judged, read, sampling
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        """Scores of the model, which is in eval mode."""
+        assert isinstance(model, (DiffusionPrior, TokenPrior))
+        found: dict[str, float] = {}
+        mean = model.standard.mean if isinstance(model, DiffusionPrior) else model.code.mean
+        for ending, parts in self.judged.items():
+            texts = [text for each, _ in parts for text in each]
+            if not texts:
+                continue
+            true = torch.cat([embeddings for _, embeddings in parts]).to(mean.device)
+            text = self.read(texts)
+            with torch.autocast(mean.device.type, enabled=False):  # caches are float32
+                drawn = sample_embeddings(model, text, count=len(texts), sampling=self.sampling)
+            for name, other in {"near": drawn, "caption": text.embedding, "middle": mean / mean.norm()}.items():
+                found[name + ending] = float((true * other).sum(1).mean())
+        return found
+
+
+def plain_embeddings(
+    embedded: Embedded, numbers: np.ndarray, mix: Mapping[str, float], most: int
+) -> tuple[list[str], Tensor]:
+    """Captions and embeddings of the plain views of some of these pictures, at most `most`, always the same ones."""
+    chosen = np.sort(np.random.default_rng(SEED).permutation(numbers)[:most])
+    texts = [plainly_said(embedded.captions(int(i)), embedded.about(int(i)), mix) for i in chosen]
+    return texts, embedded.embeddings(chosen)

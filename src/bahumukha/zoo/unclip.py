@@ -1,0 +1,216 @@
+"""unCLIP on disk: a folder for each of its networks, and one that holds them together.
+
+    FOLDER/config.json     {"format": 1, "kind": "unclip", "name": "starter/unclip",
+                            "prior": "prior", "decoder": "decoder", "upsampler": "upsampler"}
+    FOLDER/prior/          {"kind": "prior", "clip": "starter/clip", "fingerprint": "…", "network": "diffusion", …}
+    FOLDER/decoder/        {"kind": "decoder", "clip": …, "fingerprint": …, "codec": "starter/vqgan", …}
+    FOLDER/upsampler/      {"kind": "upsampler", "factor": 2, …}
+
+Each part has `model.safetensors` and `architecture`, as other models do. A part is named by its folder inside FOLDER,
+or as any model is; "upsampler" may be left out. `clip` names the CLIP whose embeddings a network was trained on and
+`fingerprint` tells them from all others: those of prior and decoder must agree. `codec` is "" where pixels are drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bahumukha.errors import ModelError
+from bahumukha.models.denoiser import Denoiser, DenoiserConfig
+from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig
+from bahumukha.models.prior import DiffusionPrior, PriorConfig
+from bahumukha.zoo.folder import CONFIG, FORMAT, find
+from bahumukha.zoo.tokens import read_kind, rebuilt, write_model
+
+PRIOR, DECODER, UPSAMPLER, UNCLIP = "prior", "decoder", "upsampler", "unclip"
+Storage = Literal["float16", "float32"]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """The CLIP that a network belongs to."""
+
+    clip: str
+    """Name or folder, as `zoo.load` takes it."""
+    fingerprint: str
+    """Of its weights."""
+
+
+@dataclass(frozen=True)
+class LoadedPrior:
+    """A prior of either kind: float32, in eval mode, frozen."""
+
+    model: DiffusionPrior | TokenPrior
+    sight: Sight
+    steps: int
+    """Training steps the weights have seen."""
+    styles: tuple[str, ...] = ()
+    """Names of the styles that its captions said."""
+
+
+@dataclass(frozen=True)
+class LoadedDecoder:
+    """A decoder: float32, in eval mode, frozen."""
+
+    model: Denoiser
+    sight: Sight
+    codec: str
+    """Whose latents it draws, as `zoo.codecs.load_codec` takes it; "" for pixels."""
+    steps: int
+
+
+@dataclass(frozen=True)
+class LoadedUpsampler:
+    """An upsampler: float32, in eval mode, frozen."""
+
+    model: Denoiser
+    factor: int
+    """Larger side over smaller."""
+    steps: int
+
+
+@dataclass(frozen=True)
+class LoadedUnclip:
+    """All of it."""
+
+    name: str
+    prior: LoadedPrior
+    decoder: LoadedDecoder
+    upsampler: LoadedUpsampler | None
+
+
+# --- parts ------------------------------------------------------------------------------------------------
+
+
+def load_prior(name: str | Path) -> LoadedPrior:
+    """The prior called `name` or in a folder. Raises ModelError."""
+    folder = find(name)
+    data = read_kind(folder, PRIOR, "captions become embeddings with")
+    if data.get("network") == "tokens":
+        model: Any = rebuilt(lambda values: TokenPrior(TokenPriorConfig.from_dict(values)), data, folder)
+    elif data.get("network") == "diffusion":
+        model = rebuilt(lambda values: DiffusionPrior(PriorConfig.from_dict(values)), data, folder)
+    else:
+        raise ModelError(f"{folder / CONFIG}: 'network' is {data.get('network')!r}; it must be 'diffusion' or 'tokens'")
+    styles = data.get("styles", [])
+    if not isinstance(styles, list) or not all(isinstance(each, str) and each for each in styles):
+        raise ModelError(f"{folder / CONFIG}: 'styles' is {styles!r}; it must be a list of names, as [\"noto\"]")
+    return LoadedPrior(model, _sight(data, folder), _steps(data, folder), tuple(styles))
+
+
+def save_prior(
+    model: DiffusionPrior | TokenPrior,
+    folder: Path,
+    *,
+    name: str,
+    sight: Sight,
+    steps: int,
+    styles: Sequence[str] = (),
+    weights: Storage = "float16",
+) -> None:
+    """Write `config.json` and `model.safetensors` into a folder, new or not; the model stays as it is."""
+    network = "diffusion" if isinstance(model, DiffusionPrior) else "tokens"
+    config = {"kind": PRIOR, "name": name, "clip": sight.clip, "fingerprint": sight.fingerprint, "network": network}
+    config_rest = {"styles": list(styles), "architecture": model.config.to_dict(), "steps": steps}
+    write_model(model, folder, config | config_rest, weights)
+
+
+def load_decoder(name: str | Path) -> LoadedDecoder:
+    """The decoder called `name` or in a folder. Raises ModelError."""
+    folder = find(name)
+    data = read_kind(folder, DECODER, "embeddings become pictures with")
+    codec = data.get("codec", "")
+    if not isinstance(codec, str):
+        raise ModelError(f"{folder / CONFIG}: 'codec' is {codec!r}; it must name a codec, or be \"\" for pixels")
+    model = rebuilt(lambda values: Denoiser(DenoiserConfig.from_dict(values)), data, folder)
+    return LoadedDecoder(model, _sight(data, folder), codec, _steps(data, folder))
+
+
+def save_decoder(
+    model: Denoiser, folder: Path, *, name: str, sight: Sight, codec: str, steps: int, weights: Storage = "float16"
+) -> None:
+    """Write `config.json` and `model.safetensors` into a folder, new or not; the model stays as it is."""
+    config: dict[str, Any] = {"kind": DECODER, "name": name, "clip": sight.clip, "fingerprint": sight.fingerprint}
+    config |= {"codec": codec, "architecture": model.config.to_dict(), "steps": steps}
+    write_model(model, folder, config, weights)
+
+
+def load_upsampler(name: str | Path) -> LoadedUpsampler:
+    """The upsampler called `name` or in a folder. Raises ModelError."""
+    folder = find(name)
+    data = read_kind(folder, UPSAMPLER, "pictures become larger with")
+    factor = data.get("factor")
+    if type(factor) is not int or factor < 2:
+        raise ModelError(f"{folder / CONFIG}: 'factor' is {factor!r}; it must be a whole number of at least 2")
+    model = rebuilt(lambda values: Denoiser(DenoiserConfig.from_dict(values)), data, folder)
+    if model.config.given != 3 or model.config.channels != 3:
+        raise ModelError(f"{folder / CONFIG}: 'architecture' takes no picture to enlarge; channels and given must be 3")
+    return LoadedUpsampler(model, factor, _steps(data, folder))
+
+
+def save_upsampler(
+    model: Denoiser, folder: Path, *, name: str, factor: int, steps: int, weights: Storage = "float16"
+) -> None:
+    """Write `config.json` and `model.safetensors` into a folder, new or not; the model stays as it is."""
+    config = {"kind": UPSAMPLER, "name": name, "factor": factor, "architecture": model.config.to_dict(), "steps": steps}
+    write_model(model, folder, config, weights)
+
+
+# --- all of them ------------------------------------------------------------------------------------------
+
+
+def load_unclip(name: str | Path) -> LoadedUnclip:
+    """The unCLIP called `name` (`starter/unclip`, one under the data folder) or in a folder. Raises ModelError."""
+    folder = find(name)
+    data = read_kind(folder, UNCLIP, "pictures of an embedding are drawn with")
+    prior, decoder = load_prior(_part(folder, data, PRIOR)), load_decoder(_part(folder, data, DECODER))
+    upsampler = load_upsampler(_part(folder, data, UPSAMPLER)) if data.get(UPSAMPLER) else None
+    return together(str(data.get("name", folder.name)), prior, decoder, upsampler)
+
+
+def together(
+    name: str, prior: LoadedPrior, decoder: LoadedDecoder, upsampler: LoadedUpsampler | None = None
+) -> LoadedUnclip:
+    """Parts that fit each other. Raises ModelError where prior and decoder are of different CLIPs."""
+    if prior.sight.fingerprint != decoder.sight.fingerprint:
+        raise ModelError(
+            f"{name}: its prior was trained with {prior.sight.clip}, its decoder with {decoder.sight.clip} of other"
+            " weights; take parts of one CLIP"
+        )
+    return LoadedUnclip(name, prior, decoder, upsampler)
+
+
+def save_unclip(folder: Path, *, name: str, prior: Path, decoder: Path, upsampler: Path | None = None) -> None:
+    """Put folders of parts together as one model, in a folder that is new; they are copied and stay as they are."""
+    parts = {PRIOR: prior, DECODER: decoder} | ({UPSAMPLER: upsampler} if upsampler is not None else {})
+    folder.mkdir(parents=True)
+    for part, source in parts.items():
+        shutil.copytree(source, folder / part)
+    text = json.dumps({"format": FORMAT, "kind": UNCLIP, "name": name} | {part: part for part in parts}, indent=1)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _part(folder: Path, data: Mapping[str, Any], part: str) -> str | Path:
+    name = data.get(part)
+    if not isinstance(name, str) or not name:
+        raise ModelError(f"{folder / CONFIG}: {part!r} is {name!r}; it must name a folder in this one, or a model")
+    return folder / name if (folder / name / CONFIG).is_file() else name
+
+
+def _sight(data: Mapping[str, Any], folder: Path) -> Sight:
+    for key in ("clip", "fingerprint"):
+        if not isinstance(data.get(key), str) or not data[key]:
+            raise ModelError(f"{folder / CONFIG}: {key!r} is {data.get(key)!r}; it must say which CLIP was trained on")
+    return Sight(data["clip"], data["fingerprint"])
+
+
+def _steps(data: Mapping[str, Any], folder: Path) -> int:
+    steps = data.get("steps", 0)
+    if type(steps) is not int or steps < 0:
+        raise ModelError(f"{folder / CONFIG}: 'steps' is {steps!r}; it must be a whole number of at least 0")
+    return steps

@@ -1,0 +1,175 @@
+"""`bahu train prior`, `decoder` and `upsampler` for real: models come back, runs stop and go on, what is wrong is
+said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from bahumukha.data.embedded import Embedder
+from bahumukha.errors import Interrupted
+from bahumukha.train import loop
+from bahumukha.train.config import read_config
+from bahumukha.train.decoder import DecoderRun
+from bahumukha.train.prior import PriorRun
+from bahumukha.train.unclip_config import DecoderTraining, PriorTraining, UpsamplerTraining
+from bahumukha.train.upsampler import UpsamplerRun
+from bahumukha.zoo.cards import read_card
+from bahumukha.zoo.unclip import load_decoder, load_prior, load_upsampler
+from tests.cli.conftest import without_clock
+from tests.cli.test_train_dalle_cli import StopAfter
+from tests.tiny_unclip import make_clip
+from tests.train.drawings import STYLES, write_codec, write_drawings
+
+MODELS = {
+    "prior": "[model]\nwidth = 16\nlayers = 1\nheads = 2\n[sampling]\nsteps = 2\n",
+    "tokens": '[model]\nkind = "tokens"\nwidth = 16\nlayers = 1\nheads = 2\naxes = 4\nbuckets = 3\nmatches = 2\n',
+    "decoder": "[model]\nwidth = 16\nlayers = 1\nheads = 2\n[sheet]\npictures = 3\nsteps = 2\n",
+    "upsampler": "[model]\nwidth = 16\nlayers = 1\nheads = 2\n[sheet]\npictures = 3\nsteps = 2\n",
+}
+RUNS: dict[str, Any] = {
+    "prior": (PriorTraining, PriorRun),
+    "decoder": (DecoderTraining, DecoderRun),
+    "upsampler": (UpsamplerTraining, UpsamplerRun),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch, data_home: object) -> Iterator[None]:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/, codec/, clip/ and views/; not to be changed but for the last."""
+    folder = tmp_path_factory.mktemp("unclip")
+    write_drawings(folder / "data")
+    write_codec(folder / "codec")
+    make_clip(folder / "clip")
+    return folder
+
+
+def config(tmp_path: Path, folder: Path, kind: str, more: str = "", *, steps: int = 4) -> Path:
+    file = tmp_path / f"{kind}.toml"
+    pictures = f'[pictures]\nclip = "{folder / "clip"}"\nsize = 16\nsharp = 2\ncache = "{folder / "views"}"\n'
+    pictures += "views = { count = 2 }\n"
+    if kind == "upsampler":
+        pictures = "[pictures]\nsize = 16\n"
+    data = f'[[data]]\npath = "{folder / "data"}"\nsplit = "train"\n'
+    judged = f'[validation]\nsources = [{{ path = "{folder / "data"}" }}]\nmost = 6\n'
+    optimisation = (
+        f"[batch]\nsize = 8\n[optimisation]\nsteps = {steps}\nlog_every = 1\nwarmup_steps = 1\nvalidate_every = 2\n"
+        "average = 0.9\n"
+    )
+    file.write_text(data + pictures + MODELS[kind] + judged + optimisation + more, encoding="utf-8")
+    return file
+
+
+SCORES = {
+    "prior": {"near", "caption", "middle"},
+    "decoder": {"error", "told"},
+    "upsampler": {"psnr", "bicubic"},
+}
+
+
+@pytest.mark.parametrize("kind", ["prior", "tokens", "decoder", "upsampler"])
+def test_it_trains_and_its_model_comes_back(tmp_path: Path, folder: Path, bahu: Callable[..., Any], kind: str) -> None:
+    file, command = config(tmp_path, folder, kind), "prior" if kind == "tokens" else kind
+    ran = bahu("train", command, file, "--out", tmp_path / "run", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    *rows, last = ran.objects
+    assert [row["step"] for row in rows] == [1, 2, 3, 4] and set(rows[0]["losses"]) == {"loss"}
+    scores = SCORES[command]
+    assert [row["step"] for row in rows if scores <= set(row["scores"])] == [2, 4]
+    if command != "prior":
+        sheets = sorted((tmp_path / "run/samples").iterdir())
+        assert [sheet.name for sheet in sheets] == ["0000002.png", "0000004.png"]
+        with Image.open(sheets[0]) as sheet:
+            assert sheet.width > 128
+    loaded: Any = {"prior": load_prior, "decoder": load_decoder, "upsampler": load_upsampler}[command](last["model"])
+    assert loaded.steps == 4
+    mean = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["mean"]["mean"]
+    assert all(torch.allclose(loaded.model.state_dict()[k], mean[k], atol=2e-3, rtol=2e-3) for k in mean)
+    assert "4 steps" in read_card(last["model"]).text
+    if command == "prior":
+        assert loaded.styles == tuple(sorted(STYLES)) and loaded.sight.clip == str(folder / "clip")
+    more = bahu("train", command, file, "--init", last["model"], "--out", tmp_path / "more", "--set",
+                "optimisation.steps=1")  # fmt: skip
+    assert more.code == 0, more.err
+    further: Any = {"prior": load_prior, "decoder": load_decoder, "upsampler": load_upsampler}[command]
+    assert further(tmp_path / "more/model").steps == 5
+
+
+def test_a_decoder_of_latents_and_without_captions(tmp_path: Path, folder: Path, bahu: Callable[..., Any]) -> None:
+    file = config(tmp_path, folder, "decoder", steps=2)
+    codec = [f"model.codec={folder / 'codec'}", "model.patch=1", "model.text=false"]
+    ran = bahu("train", "decoder", file, "--out", tmp_path / "run", *(f for each in codec for f in ("--set", each)))
+    assert ran.code == 0, ran.err
+    loaded = load_decoder(tmp_path / "run/model")
+    assert loaded.codec == str(folder / "codec") and loaded.model.config.text_width == 0
+    assert (loaded.model.config.channels, loaded.model.config.grid) == (2, 2)
+
+
+@pytest.mark.parametrize("kind", ["prior", "decoder", "upsampler"])
+def test_it_goes_on_as_if_it_had_never_stopped(
+    tmp_path: Path, folder: Path, bahu: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    file = config(tmp_path, folder, kind, steps=5)
+    assert bahu("train", kind, file, "--out", tmp_path / "whole").code == 0
+    training, run = RUNS[kind]
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "stop_signals", lambda: nullcontext(StopAfter(3)))
+        with pytest.raises(Interrupted, match="stopped after step 3"):
+            for _ in run(read_config(training, file), tmp_path / "parts").reports():
+                pass
+    monkeypatch.setattr(Embedder, "encode", lambda self, pixels: pytest.fail("embedded again"))
+    ran = bahu("train", kind, "--resume", tmp_path / "parts")
+    assert ran.code == 0, ran.err
+    assert without_clock(tmp_path / "parts") == without_clock(tmp_path / "whole")
+    states = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("parts", "whole")]
+    assert all(torch.equal(states[0]["model"][name], states[1]["model"][name]) for name in states[1]["model"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("prior", "model.widht=3", "model.widht is no option; did you mean width"),
+        ("prior", "model.width=15", "[model] width is 15; it must be a multiple of heads 2"),
+        ("prior", "pictures.clip=nix", "no model 'nix'"),
+        ("prior", "pictures.size=15", "size: 15 pixels were given"),
+        ("prior", "sampling.tries=0", "[sampling] tries: 0 was given"),
+        ("decoder", "model.layers=2", "[model] layers is 2; it must be odd"),
+        ("decoder", "pictures.size=18", "pictures.size: 18 is not a multiple of 4"),
+        ("decoder", "model.codec=nix", "no model 'nix'"),
+        ("decoder", "times.spread=0", "[times] spread is 0.0"),
+        ("upsampler", "pictures.factor=3", "[pictures] factor is 3; it must be at least 2 and divide size"),
+        ("upsampler", "pictures.size=20", "pictures.size: 20 is not a multiple of 8"),
+        ("upsampler", "degradation.jpeg=2", "[degradation] jpeg is 2.0"),
+        ("upsampler", "output.weights=best", "name the score in optimisation.best_score"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    tmp_path: Path, folder: Path, bahu: Callable[..., Any], kind: str, change: str, message: str
+) -> None:
+    ran = bahu("train", kind, config(tmp_path, folder, kind), "--out", tmp_path / "run", "--set", change)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("bahu: ") and ran.err.count("\n") == 1 and message in ran.err
+    assert not (tmp_path / "run/checkpoint.pt").exists()
+
+
+def test_a_part_of_another_clip_is_not_gone_on_with(tmp_path: Path, folder: Path, bahu: Callable[..., Any]) -> None:
+    file = config(tmp_path, folder, "prior", steps=1)
+    assert bahu("train", "prior", file, "--out", tmp_path / "run").code == 0
+    make_clip(tmp_path / "other", seed=1)
+    ran = bahu("train", "prior", file, "--init", tmp_path / "run/model", "--out", tmp_path / "more", "--set",
+               f"pictures.clip={tmp_path / 'other'}", "--set", f"pictures.cache={tmp_path / 'views'}")  # fmt: skip
+    assert ran.code == 1 and f"was trained with {folder / 'clip'}; set it to that" in ran.err
