@@ -92,16 +92,26 @@ def embed_query(encoder: ImageTextEncoder, terms: Sequence[Term]) -> np.ndarray:
 
     Raises ImageError for a picture that cannot be read, UsageError when the terms cancel each other out.
     """
-    total = np.zeros(encoder.dim, np.float64)
+    rows: list[np.ndarray] = []
+    weights: list[float] = []
     for terms_of_kind, embed in (
         ([t for t in terms if t.sentence is not None], _embed_sentences),
         ([t for t in terms if t.picture is not None], _embed_pictures),
     ):
         if terms_of_kind:
-            weights = np.array([term.weight for term in terms_of_kind])
-            total += weights @ embed(encoder, terms_of_kind).astype(np.float64)
+            rows.append(embed(encoder, terms_of_kind))
+            weights += [term.weight for term in terms_of_kind]
+    return combined(np.concatenate(rows), np.array(weights))
+
+
+def combined(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Unit vectors (N, dim) of terms, their weights (N,) -> the module's q, float32 (dim,), of norm 1.
+
+    Raises UsageError when the terms cancel each other out.
+    """
+    total = weights @ rows.astype(np.float64)
     length = float(np.linalg.norm(total))
-    if length <= _WEAKEST * sum(abs(term.weight) for term in terms):
+    if length <= _WEAKEST * float(np.abs(weights).sum()):
         raise UsageError("--plus and --minus cancel each other out; leave one of them away, or weigh them apart")
     return (total / length).astype(np.float32)
 
