@@ -40,12 +40,13 @@ def commands() -> typer.Typer:
         generate,
         models,
         search,
+        serve,
         train,
         weights,
     )
 
     making = (generate, complete, evaluate, evaluate_dalle, codec, train)
-    for group in (classify, search, *making, models, weights, demo):
+    for group in (classify, search, *making, models, weights, serve, demo):
         group.register(app)
     return app
 

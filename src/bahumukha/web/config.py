@@ -1,0 +1,86 @@
+"""What `bahu serve` is started with."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bahumukha.errors import UsageError
+from bahumukha.runtime import data_home
+
+SHORTEST_TOKEN = 12
+MAKING = "bahumukha.web.making"
+"""The module that knows how each kind of job is done; the worker imports it."""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """All of a server's settings. Raises UsageError naming the option."""
+
+    folders: tuple[Path, ...] = ()
+    """Of which pictures may be shown; none for every folder that is indexed."""
+    index: Path | None = None
+    """The ledger; None for the user's own."""
+    created: Path | None = None
+    """Where pictures that are made go; None for `created` in the user's data folder."""
+    model: str | None = None
+    """CLIP model; None for the index's own."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    """What a client has to know; needed where others than this machine can reach the server."""
+    names: tuple[str, ...] = ()
+    """Host names under which the server may be asked, besides its address."""
+    waiting: int = 20
+    """Jobs that may wait; more are turned away."""
+    upload_bytes: int = 32 << 20
+    upload_pixels: int = 100_000_000
+    making: str = MAKING
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise UsageError(f"--port {self.port}: it takes a number from 0 to 65535")
+        if self.token is not None and (len(self.token) < SHORTEST_TOKEN or not self.token.isascii()):
+            raise UsageError(f"--token: it takes {SHORTEST_TOKEN} or more plain letters, digits and signs")
+        if self.token is None and not self.is_local:
+            raise UsageError(f"--host {self.host}: other machines can reach that address; give --token TEXT too")
+        if self.waiting < 1:
+            raise UsageError(f"waiting is {self.waiting}; it must be at least 1")
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise UsageError(f"{folder}: there is no such folder")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The folders as the index names them."""
+        return tuple(dict.fromkeys(os.path.realpath(folder) for folder in self.folders))
+
+    @property
+    def ledger(self) -> Path:
+        return self.index if self.index is not None else data_home() / "index.db"
+
+    @property
+    def results(self) -> Path:
+        return self.created if self.created is not None else data_home() / "created"
+
+    @property
+    def thumbnails(self) -> Path:
+        """Beside the ledger, as what else is derived from it."""
+        return self.ledger.with_name(self.ledger.name + "-thumbnails")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own, out of reach for others."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,224 @@
+"""The pictures that may be shown: what the ledger says of them, and their files, never one outside the folders.
+
+Connections to the ledger are kept open and lent out, as opening one costs more than most questions do.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from bahumukha.errors import BahumukhaError
+from bahumukha.search.paths import text_of, under, within
+from bahumukha.search.store import Ledger
+from bahumukha.search.where import Condition, compile_where
+from bahumukha.web.config import ServerConfig
+
+AT_ONCE = 500
+"""Parameters of one question; SQLite takes a limited number."""
+MOST_FACETS = 100
+
+_COLUMNS = "id, path, content, width, height, format, taken, camera, latitude, longitude, size"
+
+
+class NotFound(BahumukhaError):
+    """There is nothing of that number or name here, or it may not be shown; which of the two is not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One picture of the index as its row has it; sizes in pixels, upright, and in bytes."""
+
+    id: int
+    path: str
+    content: str
+    """Hash of the file, in hexadecimal digits."""
+    width: int | None
+    height: int | None
+    format: str | None
+    taken: str | None
+    camera: str | None
+    latitude: float | None
+    longitude: float | None
+    size: int
+
+    @property
+    def name(self) -> str:
+        return text_of(os.path.basename(self.path))
+
+
+class Library:
+    """The ledger, within the folders that the server was started with. Every method may be called from any thread."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self._idle: list[tuple[tuple[int, int], Ledger]] = []
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connections that are not lent out."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for _, ledger in idle:
+            ledger.close()
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever indexed."""
+        return self.config.ledger.exists()
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """A connection to the ledger as it now is. Raises PictureIndexError where there is none."""
+        identity = _identity(self.config.ledger)
+        with self._lock:
+            fit = [each for each in self._idle if each[0] == identity]
+            unfit = [each for each in self._idle if each[0] != identity]  # the file was replaced
+            lent = fit.pop()[1] if fit else None
+            self._idle = fit
+        for _, old in unfit:
+            old.close()
+        ledger = lent or Ledger(self.config.ledger)
+        try:
+            yield ledger
+        except BaseException:
+            ledger.close()
+            raise
+        with self._lock:
+            self._idle.append((_identity(self.config.ledger), ledger))
+
+    def roots(self, ledger: Ledger) -> list[str]:
+        """The folders of which pictures may be shown."""
+        return list(self.config.roots) or [root.path for root in ledger.roots()]
+
+    def covers(self, root: str) -> bool:
+        """Whether a folder is indexed to its end."""
+        if not self.exists:
+            return False
+        with self.ledger() as ledger:
+            return ledger.covers(root)
+
+    def count(self, root: str | None = None) -> int:
+        """Pictures that can be found, in all folders or in one."""
+        if not self.exists:
+            return 0
+        with self.ledger() as ledger:
+            inside, values = within([root] if root else self.roots(ledger))
+            return int(
+                ledger.select(f"SELECT count(*) FROM files WHERE {inside} AND embedding IS NOT NULL", values)[0][0]
+            )
+
+    def rows(self, ledger: Ledger, ids: Sequence[int]) -> list[Shown]:
+        """What is known of these pictures, in this order, without those whose files are gone or may not be shown."""
+        found: dict[int, Shown] = {}
+        for start in range(0, len(ids), AT_ONCE):
+            part = list(ids[start : start + AT_ONCE])
+            marks = ", ".join("?" * len(part))
+            for row in ledger.select(f"SELECT {_COLUMNS} FROM files WHERE id IN ({marks})", part):
+                shown = _shown(row)
+                if shown is not None:
+                    found[shown.id] = shown
+        roots = self.roots(ledger)
+        return [found[id] for id in ids if id in found and _is_inside(found[id].path, roots)]
+
+    def ids(self, ledger: Ledger, paths: Sequence[str]) -> list[int]:
+        """Of the pictures at these paths, in their order."""
+        found: dict[str, int] = {}
+        for start in range(0, len(paths), AT_ONCE):
+            part = [os.fsencode(path) for path in paths[start : start + AT_ONCE]]
+            marks = ", ".join("?" * len(part))
+            for path, id in ledger.select(f"SELECT path, id FROM files WHERE path IN ({marks})", part):
+                found[os.fsdecode(path)] = id
+        return [found[path] for path in paths if path in found]
+
+    def picture(self, id: int) -> Shown:
+        """Raises NotFound."""
+        if self.exists:
+            with self.ledger() as ledger:
+                rows = self.rows(ledger, [id])
+            if rows:
+                return rows[0]
+        raise NotFound(f"there is no picture {id}")
+
+    @contextmanager
+    def opened(self, shown: Shown) -> Iterator[BinaryIO]:
+        """The file of a picture. Raises NotFound for one that is gone, or lies outside the folders.
+
+        What is asked is where the open file lies, not its name: that may have become a link since.
+        """
+        with self.ledger() as ledger:
+            roots = self.roots(ledger)
+        try:
+            descriptor = os.open(shown.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        except (OSError, ValueError) as error:
+            raise NotFound(f"picture {shown.id} is not there any more") from error
+        with os.fdopen(descriptor, "rb") as file:
+            real, here = os.path.realpath(shown.path), os.fstat(descriptor)
+            there = _stat(real)
+            is_same = there is not None and (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+            if not is_same or not stat.S_ISREG(here.st_mode) or not _is_inside(real, roots):
+                raise NotFound(f"picture {shown.id} is not there any more")
+            yield file
+
+    def browse(self, where: str | None, offset: int, limit: int) -> tuple[int, list[Shown]]:
+        """Newest first, those without a date last: how many there are, and a part of them. Raises UsageError."""
+        condition = compile_where(where) if where else ("1", [])
+        if not self.exists:
+            return 0, []
+        with self.ledger() as ledger:
+            sql, values = self.scope(ledger, condition)
+            total = int(ledger.select(f"SELECT count(*) FROM files WHERE {sql}", values)[0][0])
+            order = "ORDER BY taken IS NULL, taken DESC, id DESC LIMIT ? OFFSET ?"
+            found = ledger.select(f"SELECT id FROM files WHERE {sql} {order}", [*values, limit, offset])
+            return total, self.rows(ledger, [row[0] for row in found])
+
+    def scope(self, ledger: Ledger, condition: Condition) -> Condition:
+        """The condition, and that a picture may be shown."""
+        inside, values = within(self.roots(ledger))
+        return f"{inside} AND embedding IS NOT NULL AND {condition[0]}", [*values, *condition[1]]
+
+    def facets(self) -> dict[str, list[tuple[str, int]]]:
+        """What one can filter by: years, cameras and types, with how many pictures there are of each."""
+        columns = {"years": "substr(taken, 1, 4)", "cameras": "camera", "types": "format"}
+        if not self.exists:
+            return {name: [] for name in columns}
+        found: dict[str, list[tuple[str, int]]] = {}
+        with self.ledger() as ledger:
+            for name, column in columns.items():
+                order = "value DESC" if name == "years" else "count(*) DESC, value"
+                sql, values = self.scope(ledger, (f"{column} IS NOT NULL", []))
+                grouped = f"GROUP BY value ORDER BY {order} LIMIT {MOST_FACETS}"
+                rows = ledger.select(f"SELECT {column} AS value, count(*) FROM files WHERE {sql} {grouped}", values)
+                found[name] = [(str(value), int(count)) for value, count in rows]
+        return found
+
+
+def _shown(row: tuple) -> Shown | None:
+    id, path, content, *rest = row
+    name = os.fsdecode(path)
+    if not os.path.exists(name):  # what cannot be opened helps no one
+        return None
+    return Shown(id, name, content.hex() if content else "", *rest)
+
+
+def _is_inside(path: str, roots: Sequence[str]) -> bool:
+    real = os.path.realpath(path)
+    return any(under(real, root) for root in roots)
+
+
+def _stat(path: str | Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = _stat(path)
+    return (found.st_dev, found.st_ino) if found is not None else (0, 0)

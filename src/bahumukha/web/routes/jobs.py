@@ -1,0 +1,82 @@
+"""Making pictures: jobs, their previews and results."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from fastapi.responses import FileResponse, Response
+
+from bahumukha.web.jobs import Job
+from bahumukha.web.routes import PROBLEMS, Limit, Offset, Served, following
+from bahumukha.web.schemas import GenerateRequest, JobPage, JobState
+from bahumukha.web.services import Services, job_news
+from bahumukha.web.worker import PREVIEW
+
+router = APIRouter(tags=["jobs"], responses=PROBLEMS)
+
+JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{24}$")]
+FileName = Annotated[str, Path(pattern=r"^[0-9]{1,3}\.(png|mp4)$")]
+FILES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", "video/mp4")},
+        "description": "The file.",
+    }
+}
+PREVIEWS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}, "description": "The picture."}
+}
+
+
+@router.post("/generate", status_code=202)
+def generate(request: GenerateRequest, served: Served) -> JobState:
+    """Ask for a picture; the answer is a job, to be looked at until it is over."""
+    settings = request.model_dump(exclude={"generator"}, exclude_none=True)
+    settings["seed"] = str(settings["seed"])
+    served.require(request.generator)
+    return state_of(served, served.jobs.submit(request.generator, settings))
+
+
+@router.get("/jobs")
+def jobs(served: Served, offset: Offset = 0, limit: Limit = 60) -> JobPage:
+    """All jobs, the newest first; those of earlier runs of the server too."""
+    found = [job for job in served.jobs.jobs() if job.state != "cancelled"]
+    part = [state_of(served, job) for job in found[offset : offset + limit]]
+    return JobPage(total=len(found), jobs=part, next=following(offset, limit, len(found)))
+
+
+@router.get("/jobs/{id}")
+def job(id: JobId, served: Served) -> JobState:
+    """How far a job is."""
+    return state_of(served, served.jobs.get(id))
+
+
+@router.post("/jobs/{id}/cancel")
+def cancel(id: JobId, served: Served) -> JobState:
+    """Stop a job, within a second or two; nothing of it is kept. One that is over stays as it is."""
+    return state_of(served, served.jobs.cancel(id))
+
+
+@router.delete("/jobs/{id}", status_code=204, response_class=Response)
+def forget(id: JobId, served: Served) -> None:
+    """Delete a job that is over, with its pictures."""
+    served.jobs.forget(id)
+
+
+@router.get("/jobs/{id}/preview", response_class=Response, responses=PREVIEWS)
+def preview(id: JobId, served: Served) -> Response:
+    """The picture as it now is, while the job is under way."""
+    return FileResponse(served.jobs.file(id, PREVIEW), media_type="image/jpeg")
+
+
+@router.get("/jobs/{id}/files/{name}", response_class=Response, responses=FILES)
+def file(id: JobId, name: FileName, served: Served) -> Response:
+    """A result: a PNG with its settings inside, or a video."""
+    path = served.jobs.file(id, name)
+    kind = "image/png" if path.suffix == ".png" else "video/mp4"
+    return FileResponse(path, media_type=kind, headers={"Cache-Control": "private, max-age=86400"})
+
+
+def state_of(served: Services, job: Job) -> JobState:
+    """A job as the API tells of it."""
+    return JobState(**job_news(served.jobs.told(job)))

@@ -1,0 +1,263 @@
+"""Search as a page asks it: while one types, and page after page of one ranking.
+
+The matrix of embeddings and the encoder stay loaded. A ranking is made once and kept for a while: what lies further
+down is only read off, so that scrolling through 100,000 pictures asks the encoder nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+
+from bahumukha.classify import shortest_side
+from bahumukha.search.cutoff import auto_cutoff
+from bahumukha.search.query import combined, sentence
+from bahumukha.search.store import Ledger
+from bahumukha.search.vectors import Vectors, best, load_vectors
+from bahumukha.search.where import compile_where
+from bahumukha.web.library import Library, NotFound, Shown
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from bahumukha.protocols import ImageTextEncoder
+
+V = TypeVar("V")
+
+KEPT_SECONDS = 60.0
+"""A ranking; metadata that a filter looks at may change without the embeddings."""
+KEPT_RANKINGS, KEPT_TEXTS, KEPT_UPLOADS, KEPT_SCOPES = 16, 512, 200, 8
+FIRST_RANKED = 1000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One term of a search, of weight below 0 where it is not wanted: a sentence, a picture here, or an upload."""
+
+    weight: float
+    text: str | None = None
+    picture: int | None = None
+    upload: str | None = None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is looked for."""
+
+    parts: tuple[Part, ...]
+    where: str | None = None
+    cutoff: str | float | None = None
+    """`auto`, the lowest cosine to show, or None."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A part of a ranking: how many there are in all, and pictures with their cosines in [-1, 1]."""
+
+    total: int
+    pictures: list[tuple[Shown, float]]
+
+
+class Kept(Generic[V]):
+    """The last values used, at most `most` of them, none older than `seconds`."""
+
+    def __init__(self, most: int, seconds: float = float("inf")) -> None:
+        self.most, self.seconds = most, seconds
+        self._values: OrderedDict[Hashable, tuple[float, V]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> V | None:
+        with self._lock:
+            made, value = self._values.get(key, (0.0, None))
+            if value is None or time.monotonic() - made > self.seconds:
+                return None
+            self._values.move_to_end(key)
+            return value
+
+    def put(self, key: Hashable, value: V) -> V:
+        with self._lock:
+            self._values[key] = (time.monotonic(), value)
+            self._values.move_to_end(key)
+            while len(self._values) > self.most:
+                self._values.popitem(last=False)
+        return value
+
+
+class Ranking:
+    """All pictures that suit a wish, of which only as many are put in order as are asked for."""
+
+    def __init__(self, ids: np.ndarray, scores: np.ndarray, total: int) -> None:
+        """`ids` int64 (N,), `scores` float32 (N,); of these the `total` best count."""
+        self.ids, self.scores, self.total = ids, scores, total
+        self._first = np.empty(0, np.int64)
+
+    def part(self, offset: int, limit: int) -> tuple[list[int], list[float]]:
+        """Ids and scores from rank `offset` (of 0) on."""
+        end = min(offset + limit, self.total)
+        first = self._first
+        if end > len(first):
+            first = self._first = best(self.scores, min(max(FIRST_RANKED, 4 * end), self.total))
+        rows = first[offset:end]
+        return self.ids[rows].tolist(), self.scores[rows].tolist()
+
+
+class Searcher:
+    """Answers wishes about one library. Every method may be called from any thread."""
+
+    def __init__(self, library: Library, encoder: ImageTextEncoder | None = None) -> None:
+        """encoder: by default the one that the ledger was made with, loaded when it is first needed."""
+        self.library = library
+        self._encoder = encoder
+        self._vectors: Vectors | None = None
+        self._lock = threading.RLock()
+        self._texts: Kept[np.ndarray] = Kept(KEPT_TEXTS)
+        self._uploads: Kept[np.ndarray] = Kept(KEPT_UPLOADS)
+        self._rankings: Kept[Ranking] = Kept(KEPT_RANKINGS, KEPT_SECONDS)
+        self._scopes: Kept[Vectors] = Kept(KEPT_SCOPES, KEPT_SECONDS)
+
+    @property
+    def encoder(self) -> ImageTextEncoder:
+        """Raises ModelError."""
+        with self._lock:
+            if self._encoder is None:
+                from bahumukha import zoo
+
+                self._encoder = zoo.load(self.library.config.model or self._ledgers_model())
+            return self._encoder
+
+    def _ledgers_model(self) -> str | None:
+        if not self.library.exists:
+            return None
+        with self.library.ledger() as ledger:
+            return ledger.model
+
+    def warm_up(self) -> None:
+        """Load what the first search needs."""
+        self.encoder.encode_texts(["a picture"])
+        if self.library.exists:
+            with self.library.ledger() as ledger:
+                self._vectors_of(ledger)
+
+    # --- asking -----------------------------------------------------------------------------------------------
+
+    def search(self, wish: Wish, offset: int, limit: int) -> Found:
+        """Raises UsageError, NotFound for a picture or an upload that is not there, ModelMismatch."""
+        if wish.where:
+            compile_where(wish.where)  # a mistake in it is told even before anything is indexed
+        if not self.library.exists:
+            return Found(0, [])
+        with self.library.ledger() as ledger:
+            ranking = self._ranking(ledger, wish)
+            ids, scores = ranking.part(offset, limit)
+            of = dict(zip(ids, scores, strict=True))
+            rows = self.library.rows(ledger, ids)
+        # A row of float16 may be a little longer than 1, and its cosine with itself with it.
+        return Found(ranking.total, [(row, min(max(of[row.id], -1.0), 1.0)) for row in rows])
+
+    def upload(self, image: Image.Image) -> str:
+        """Look at a picture and remember how it looks; -> its name, for a while. The picture itself is not kept."""
+        name = secrets.token_hex(8)
+        self._uploads.put(name, self.encoder.encode_images([image])[0])
+        return name
+
+    @property
+    def side(self) -> int | None:
+        """Pixels of the shortest side that the encoder looks at, for `open_image(at_least=…)`."""
+        return shortest_side(self.encoder)
+
+    # --- parts ------------------------------------------------------------------------------------------------
+
+    def _ranking(self, ledger: Ledger, wish: Wish) -> Ranking:
+        vectors = self._vectors_of(ledger)
+        key = (vectors.state, wish)
+        ranking = self._rankings.get(key)
+        if ranking is None:
+            query = self._query(ledger, vectors, wish.parts)
+            ranking = self._rankings.put(key, self._ranked(ledger, vectors, query, wish))
+        return ranking
+
+    def _ranked(self, ledger: Ledger, vectors: Vectors, query: np.ndarray, wish: Wish) -> Ranking:
+        within = self._scope(ledger, vectors, wish.where)
+        if not len(within):
+            return Ranking(within.ids, np.empty(0, np.float32), 0)
+        scores = within.scores(query) if within is not vectors else vectors.scores(query)
+        ids = within.ids
+        themselves = [part.picture for part in wish.parts if part.picture is not None]
+        if themselves:  # one that looks for pictures like this knows this one
+            rows = within.rows_of(np.array(themselves, np.int64))
+            ids, scores = np.delete(ids, rows), np.delete(scores, rows)
+        if wish.cutoff is None:
+            return Ranking(ids, scores, len(ids))
+        lowest = auto_cutoff(scores) if isinstance(wish.cutoff, str) else wish.cutoff
+        return Ranking(ids, scores, int(np.count_nonzero(scores >= lowest)))
+
+    def _vectors_of(self, ledger: Ledger) -> Vectors:
+        if self._vectors is None or self._vectors.state != ledger.state:
+            with self._lock:
+                if self._vectors is None or self._vectors.state != ledger.state:
+                    encoder = self.encoder
+                    ledger.require_model(encoder.name, encoder.fingerprint)
+                    vectors = load_vectors(ledger)
+                    self._vectors = _settled(vectors)
+        return self._vectors
+
+    def _scope(self, ledger: Ledger, vectors: Vectors, where: str | None) -> Vectors:
+        """The pictures that may be shown and satisfy the filter."""
+        key = (vectors.state, where)
+        scope = self._scopes.get(key)
+        if scope is None:
+            condition = compile_where(where) if where else ("1", [])
+            sql, values = self.library.scope(ledger, condition)
+            rows = ledger.select(f"SELECT id FROM files WHERE {sql}", values)
+            restricted = vectors.restricted(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
+            scope = self._scopes.put(key, restricted if restricted is vectors else _settled(restricted))
+        return scope
+
+    def _query(self, ledger: Ledger, vectors: Vectors, parts: Sequence[Part]) -> np.ndarray:
+        texts = [sentence(part.text) for part in parts if part.text is not None]
+        known = dict(zip(texts, self._text_vectors(texts), strict=True))
+        rows = []
+        for part in parts:
+            if part.text is not None:
+                rows.append(known[sentence(part.text)])
+            elif part.picture is not None:
+                rows.append(self._of_picture(vectors, part.picture))
+            else:
+                rows.append(self._of_upload(str(part.upload)))
+        return combined(np.array(rows), np.array([part.weight for part in parts]))
+
+    def _text_vectors(self, texts: Sequence[str]) -> list[np.ndarray]:
+        found = [self._texts.get(text) for text in texts]
+        new = [text for text, vector in zip(texts, found, strict=True) if vector is None]
+        made = iter(self.encoder.encode_texts(new)) if new else iter(())
+        return [self._texts.put(text, next(made)) if v is None else v for text, v in zip(texts, found, strict=True)]
+
+    def _of_picture(self, vectors: Vectors, id: int) -> np.ndarray:
+        shown = self.library.picture(id)
+        rows = vectors.rows_of(np.array([shown.id], np.int64))
+        if not len(rows):
+            raise NotFound(f"there is no picture {id}")
+        vector = vectors.matrix[rows[0]].astype(np.float32)
+        return vector / np.linalg.norm(vector)
+
+    def _of_upload(self, name: str) -> np.ndarray:
+        vector = self._uploads.get(name)
+        if vector is None:
+            raise NotFound("that picture was sent too long ago; send it again")
+        return vector
+
+
+def _settled(vectors: Vectors) -> Vectors:
+    """With its float32 copy made: it comes with the second question, and is not to be made by two threads at once."""
+    if len(vectors):
+        nothing = np.zeros(vectors.matrix.shape[1], np.float32)
+        for _ in range(2):
+            vectors.scores(nothing)
+    return vectors

@@ -1,0 +1,192 @@
+// The create page: a sentence becomes a picture while one watches.
+
+import { byId, el, toast, whenNear } from "./dom.js";
+import { locale, t } from "./strings.js";
+import { get, listen, post, remove } from "./api.js";
+import { open } from "./lightbox.js";
+
+const PAGE = 24;
+const RATIOS = { landscape: 4 / 3, widescreen: 16 / 9, portrait: 3 / 4, phone: 9 / 16 };
+/** Jobs that are not over, by id, with what shows them. */
+const open_jobs = new Map();
+let next = 0;
+let loading = false;
+let again = () => {};
+
+export function prepare() {
+  byId("create-form").addEventListener("submit", (event) => { event.preventDefault(); make(); });
+  byId("prompt").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); byId("create-form").requestSubmit(); }
+  });
+  listen("job", heard);
+  again = whenNear(byId("history-more"), () => { if (!byId("create-page").hidden) more(); });
+}
+
+export async function show() {
+  try {
+    const { generators } = await get("/status");
+    const missing = generators[0].missing;
+    byId("create-missing").textContent = missing ?? "";
+    byId("create-missing").hidden = !missing;
+    byId("create-form").querySelector("[type=submit]").disabled = Boolean(missing);
+  } catch (error) {
+    toast(error.message);
+  }
+  await reload();
+}
+
+export function relabel() {
+  for (const { job } of [...open_jobs.values()]) update(job);
+  if (!byId("create-page").hidden) reload();
+}
+
+async function make() {
+  const form = byId("create-form").elements;
+  const seed = form.seed.value.trim();
+  const request = { prompt: form.prompt.value.trim(), quality: form.quality.value, count: Number(form.count.value), video: form.video.checked, seed: seed || "0" };
+  if (form.drawer.value) request.drawer = form.drawer.value;
+  if (form.size.value) request.size = form.size.value;
+  byId("create-error").textContent = "";
+  try {
+    heard(await post("/generate", request));
+  } catch (error) {
+    byId("create-error").textContent = error.message;
+  }
+}
+
+// --- under way
+
+function heard(job) {
+  if (job.state === "forgotten") {
+    byId("history").querySelector(`[data-id="${job.id}"]`)?.remove();
+  } else if (job.state === "queued" || job.state === "running") {
+    update(job);
+  } else {
+    open_jobs.get(job.id)?.card.remove();
+    open_jobs.delete(job.id);
+    if (job.state !== "cancelled" && !byId("history").querySelector(`[data-id="${job.id}"]`)) byId("history").prepend(made(job));
+    byId("history-title").hidden = !byId("history").children.length;
+  }
+}
+
+function update(job) {
+  let shown = open_jobs.get(job.id);
+  if (!shown) {
+    shown = card(job);
+    open_jobs.set(job.id, shown);
+  }
+  shown.job = job;
+  const waiting = job.state === "queued";
+  shown.card.classList.toggle("waiting", waiting);
+  // The one under way stands first, those that wait follow in their order.
+  const later = [...open_jobs.values()].filter((each) => each.job.position > job.position).sort((a, b) => a.job.position - b.job.position)[0];
+  const parent = byId("under-way");
+  if (shown.card.parentElement !== parent || shown.card.nextElementSibling !== (later?.card ?? null)) parent.insertBefore(shown.card, later?.card.parentElement === parent ? later.card : null);
+  shown.text.textContent = waiting ? t("job.waiting", { position: job.position }) : job.total ? t("job.step", { step: job.step, total: job.total }) : t("job.starting");
+  shown.bar.hidden = waiting;
+  if (job.total) { shown.bar.max = job.total; shown.bar.value = job.step; }
+  shown.cancel.textContent = t("job.cancel");
+  if (job.preview && job.preview !== shown.preview) {
+    shown.preview = job.preview;
+    const image = new Image();
+    image.onload = () => { if (shown.preview === job.preview) { shown.image.src = image.src; shown.image.hidden = false; } };
+    image.src = job.preview;
+  }
+}
+
+function card(job) {
+  const image = el("img", { alt: t("job.preview"), hidden: true });
+  const text = el("p", { class: "note" });
+  const bar = el("progress", { "aria-label": t("job.progress") });
+  const cancel = el("button", { class: "button", type: "button", onclick: () => act(() => post(`/jobs/${job.id}/cancel`)) }, t("job.cancel"));
+  const box = el("article", { class: "job", "data-id": job.id }, el("div", { class: "canvas", "--ratio": ratioOf(job.settings) }, image),
+    el("div", {}, el("h3", {}, job.settings.prompt), text, bar, el("p", {}, cancel)));
+  return { job, card: box, image, text, bar, cancel, preview: null };
+}
+
+function ratioOf({ size }) {
+  const [width, height] = (size ?? "").split("x").map(Number);
+  return (RATIOS[size] ?? (width && height ? width / height : 1)).toFixed(4);
+}
+
+async function act(action) {
+  try {
+    const job = await action();
+    if (job) heard(job);
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
+// --- made before
+
+async function reload() {
+  next = 0;
+  byId("history").replaceChildren();
+  await more();
+}
+
+async function more() {
+  if (next === null || loading) return;
+  loading = true;
+  try {
+    const page = await get(`/jobs?offset=${next}&limit=${PAGE}`);
+    next = page.next;
+    for (const job of page.jobs) {
+      if (job.state === "queued" || job.state === "running") update(job);
+      else if (!byId("history").querySelector(`[data-id="${job.id}"]`)) byId("history").append(made(job));
+    }
+    byId("history-title").hidden = !byId("history").children.length;
+    if (next !== null) requestAnimationFrame(() => again());
+  } catch (error) {
+    next = null;
+    toast(error.message);
+  } finally {
+    loading = false;
+  }
+}
+
+function made(job) {
+  const { prompt } = job.settings;
+  const pictures = job.pictures.map((picture, place) => ({
+    ...picture, name: `${prompt}${place ? ` ${place + 1}` : ""}`, full: picture.url, video: undefined,
+    facts: { prompt, seed: picture.seed, quality: t(`quality.${job.settings.quality}`), size: `${picture.width} × ${picture.height}`,
+      score: picture.score?.toFixed(3), seconds: picture.seconds, settings: t("made.inside") },
+  }));
+  const first = pictures[0];
+  const columns = Math.ceil(Math.sqrt(pictures.length));
+  const when = job.finished ? new Date(job.finished * 1000).toLocaleString(locale(), { dateStyle: "medium", timeStyle: "short" }) : "";
+  const videos = job.pictures.filter((picture) => picture.video);
+  return el("article", { class: "made", "data-id": job.id },
+    first ? el("div", { class: "many", "--columns": columns, "--ratio": (first.width / first.height).toFixed(4) }, ...pictures.map((picture, place) =>
+      el("button", { type: "button", "aria-label": picture.name, onclick: () => open(pictures, place, []) },
+        el("img", { src: picture.full, alt: "", loading: "lazy", width: picture.width, height: picture.height })))) : null,
+    el("div", { class: "made-text" }, el("h3", {}, prompt), el("p", { class: job.error ? "error" : "note" }, job.error ?? when),
+      el("div", { class: "row" },
+        el("button", { class: "button small", type: "button", onclick: () => refill(job.settings, false) }, t("made.again")),
+        el("button", { class: "button small", type: "button", onclick: () => refill(job.settings, true) }, t("made.other")),
+        first ? el("a", { class: "button small", href: first.full, download: `${fileName(prompt)}.png` }, t("made.download")) : null,
+        videos.length ? el("button", { class: "button small", type: "button", onclick: () => open(videos.map((picture) => ({ ...picture, name: prompt, full: picture.video, facts: {} })), 0, []) }, t("made.video")) : null,
+        el("button", { class: "button small quiet", type: "button", onclick: () => forget(job) }, t("made.delete")))));
+}
+
+const fileName = (prompt) => prompt.replace(/[^\p{L}\p{M}\p{N}]+/gu, "-").slice(0, 48) || "picture";
+
+/** The same settings into the form; with another seed a sibling is made at once. */
+function refill(settings, other) {
+  const form = byId("create-form").elements;
+  form.prompt.value = settings.prompt;
+  form.quality.value = settings.quality;
+  form.drawer.value = settings.drawer ?? "";
+  form.size.value = settings.size in RATIOS ? settings.size : "";
+  form.count.value = [1, 2, 4, 9].includes(settings.count) ? settings.count : 1;
+  form.video.checked = settings.video;
+  form.seed.value = other ? String(Math.floor(Math.random() * 1e6)) : settings.seed;
+  scrollTo({ top: 0, behavior: "smooth" });
+  if (other) make(); else form.prompt.focus();
+}
+
+async function forget(job) {
+  if (!confirm(t("made.sure", { prompt: job.settings.prompt }))) return;
+  await act(() => remove(`/jobs/${job.id}`));
+}

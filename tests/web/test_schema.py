@@ -1,0 +1,48 @@
+"""Requests made up from the API's own description: whatever is sent, the answer is one that the description names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from bahumukha.web.app import create_app
+from bahumukha.web.config import ServerConfig
+from bahumukha.zoo.fake import ColourEncoder
+from tests.web.conftest import Place, serving
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+# The stream of events has no end, and what deletes or indexes would change what the other tests look at.
+schema = schemathesis.openapi.from_dict(create_app(ServerConfig()).openapi()).exclude(path_regex="/events$|/folders/")
+
+
+@pytest.fixture(scope="module")
+def address(shared_place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    config = shared_place.config(created=tmp_path_factory.mktemp("made"), upload_bytes=1 << 20)
+    with serving(create_app(config, encoder=ColourEncoder())) as address:
+        yield address
+
+
+@schema.parametrize()
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+def test_every_answer_is_one_that_is_described(case: schemathesis.Case, address: str) -> None:
+    case.call_and_validate(base_url=address, checks=CHECKS, timeout=60)
