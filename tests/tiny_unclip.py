@@ -10,12 +10,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from bahumukha.generate.unclip import Unclip
 from bahumukha.models.clip import Clip, ClipConfig
 from bahumukha.models.denoiser import Denoiser, DenoiserConfig
 from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig
 from bahumukha.models.prior import DiffusionPrior, PriorConfig
+from bahumukha.models.spaces import Latents, Pixels
 from bahumukha.models.text import TextFeatures, TextTowerConfig
 from bahumukha.models.vit import ViTConfig
+from bahumukha.zoo.fake import ColourEncoder
+from bahumukha.zoo.unclip import LoadedDecoder, LoadedPrior, LoadedUnclip, LoadedUpsampler, Sight
 from tests import tiny_models
 
 DIM, TEXT_WIDTH = 8, 6
@@ -82,3 +86,28 @@ def tiny_denoiser(*, spread: float = 0.3, **changes: Any) -> Denoiser:
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=spread)
     return model
+
+
+def tiny_unclip(*, codec: Any = None, upsampler: bool = False, **changes: Any) -> Unclip:
+    """Of random networks that know `ColourEncoder`'s space; pictures of 8 x 8 pixels, or 16 x 16 with a codec."""
+    encoder = ColourEncoder()
+    sight = Sight("fake/colours", encoder.fingerprint)
+    space = Latents(codec) if codec is not None else Pixels()
+    sizes: dict[str, Any] = {"dim": encoder.dim, "predicts": "velocity", "spread": 0.1, "channels": space.channels}
+    if codec is not None:
+        sizes |= {"grid": 16 // space.downsampling, "patch": 1}
+    decoder = LoadedDecoder(tiny_denoiser(**sizes | changes).eval().requires_grad_(False), sight, "", 1)
+    prior = LoadedPrior(tiny_prior(dim=encoder.dim).eval().requires_grad_(False), sight, 1)
+    large = tiny_denoiser(given=3, dim=0, text_width=0, spread=0.1).eval().requires_grad_(False)
+    loaded = LoadedUnclip("tiny", prior, decoder, LoadedUpsampler(large, 2, 1) if upsampler else None)
+
+    def read(texts: Any) -> TextFeatures:
+        """A token for each letter, the same one each time."""
+        table = torch.randn(128, TEXT_WIDTH, generator=torch.Generator().manual_seed(2))
+        ids = [[ord(letter) % 128 for letter in text][:7] for text in texts]
+        longest = max(map(len, ids))
+        tokens = torch.stack([table[torch.tensor(row + [0] * (longest - len(row)))] for row in ids])
+        seen = torch.tensor([[at < len(row) for at in range(longest)] for row in ids])
+        return TextFeatures(torch.from_numpy(encoder.encode_texts(texts)), tokens, seen)
+
+    return Unclip(loaded, encoder, read, space)

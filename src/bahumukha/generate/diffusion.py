@@ -42,6 +42,8 @@ SAMPLER_NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
 Prediction = Literal["clean", "noise", "velocity"]
 """What a network of another process tells: x_0, ε, or v = α ε - σ x_0 (Salimans and Ho 2022)."""
 
+GOLDEN = 0x9E3779B9
+
 
 class Moment(NamedTuple):
     """Where a step has led."""
@@ -153,9 +155,12 @@ class PictureNoise:
     """Normal noise of pictures that each have a random generator of their own: picture k of `seed` is the one of
     `seed + k` drawn alone, however many are drawn at once."""
 
-    def __init__(self, seed: int, count: int, shape: Sequence[int], device: torch.device | None = None):
-        """shape: of one picture, as (3, 64, 64)."""
-        self.generators = [torch.Generator().manual_seed(seed + k) for k in range(count)]
+    def __init__(
+        self, seed: int, count: int, shape: Sequence[int], device: torch.device | None = None, *, part: int = 0
+    ):
+        """shape: of one picture, as (3, 64, 64). part: other numbers of the same seed, for another network."""
+        other = part * GOLDEN % 2**32  # PyTorch's generators look at the last 32 bits alone
+        self.generators = [torch.Generator().manual_seed((seed + k) ^ other) for k in range(count)]
         self.shape, self.device = tuple(shape), device
 
     def __call__(self) -> Tensor:
