@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import dalle, encoders, guided, indexing, searching, tokens, training
+from bench import dalle, encoders, guided, indexing, searching, serve, tokens, training
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
         "index": indexing.end_to_end,
         "cold": searching.cold,
         "search": searching.warm,
+        "serve": serve.loaded,
         "training": training.clip,
         "tokens": tokens.sliding,
         "dalle": dalle.beside_dalle_pytorch,

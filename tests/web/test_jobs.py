@@ -15,9 +15,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from bahumukha.errors import BahumukhaError
+from bahumukha.web.errors import Busy, NotFound
 from bahumukha.web.jobs import RECORD, Job, JobQueue
-from bahumukha.web.library import NotFound
-from bahumukha.web.looking import Busy
 from tests.web.conftest import KINDS, Place, until
 
 API = "/api/v1"
@@ -227,7 +226,7 @@ async def test_events_tell_what_is_and_what_happens(tmp_path: Path) -> None:
     from bahumukha.web.events import Hub
 
     hub = Hub()
-    events = hub.stream([("job", "a", {"id": "a", "step": 0})])
+    events = hub.stream(lambda: [("job", "a", {"id": "a", "step": 0})])
     assert await anext(events) == "retry: 2000\n\n"
     assert await anext(events) == 'event: job\ndata: {"id": "a", "step": 0}\n\n'
     for step in range(1, 100):
@@ -237,7 +236,7 @@ async def test_events_tell_what_is_and_what_happens(tmp_path: Path) -> None:
     assert (await anext(events)).startswith("event: index")
     hub.close()
     assert [event async for event in events] in ([], [": beat\n\n"])
-    assert [event async for event in hub.stream([])] == []
+    assert [event async for event in hub.stream(list)] == []
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from starlette.exceptions import HTTPException
 from bahumukha import __version__
 from bahumukha.errors import BahumukhaError, PictureIndexError
 from bahumukha.web.config import ServerConfig
-from bahumukha.web.library import NotFound
-from bahumukha.web.looking import Busy
+from bahumukha.web.errors import Busy, NotFound
 from bahumukha.web.routes import PREFIX, asking, jobs, pages, pictures, searching, server
 from bahumukha.web.safety import Safety
 from bahumukha.web.services import open_services

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 BEAT_SECONDS = 15.0
@@ -41,16 +41,17 @@ class Hub:
     def is_full(self) -> bool:
         return len(self._streams) >= MOST_STREAMS
 
-    async def stream(self, first: list[tuple[str, str, dict[str, Any]]]) -> AsyncIterator[str]:
-        """Events as they go over the line, beginning with `first`: what is the case now."""
+    async def stream(self, now: Callable[[], list[tuple[str, str, dict[str, Any]]]]) -> AsyncIterator[str]:
+        """Events as they go over the line, beginning with what is the case `now`: topic, key and news of each thing."""
         stream = _Stream(asyncio.get_running_loop())
-        for topic, key, news in first:
-            stream.put((topic, key), news)
         with self._lock:
             if self._is_closed:
                 return
             self._streams.add(stream)
         try:
+            # Asked only now that the stream hears what happens: nothing falls between the two.
+            for topic, key, news in now():
+                stream.put((topic, key), news, is_newer=False)
             yield "retry: 2000\n\n"
             while not stream.ended:
                 taken = await stream.take(BEAT_SECONDS)
@@ -72,10 +73,11 @@ class _Stream:
         self._news: dict[tuple[str, str], dict[str, Any]] = {}
         self._lock = threading.Lock()
 
-    def put(self, key: tuple[str, str], news: dict[str, Any]) -> None:
+    def put(self, key: tuple[str, str], news: dict[str, Any], is_newer: bool = True) -> None:
         with self._lock:
-            self._news.pop(key, None)
-            self._news[key] = news
+            if is_newer or key not in self._news:
+                self._news.pop(key, None)
+                self._news[key] = news
         self._wake()
 
     def end(self) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from bahumukha.errors import UsageError
+from bahumukha.search.paths import text_of
 from bahumukha.web.config import ServerConfig
 from bahumukha.web.process import WorkerProcess
 
@@ -64,7 +65,8 @@ class Indexer:
         changes: dict[str, Any] = {}
         if "report" in message:
             report = message["report"]
-            failed = report["failed"][:MOST_FAILED]
+            # File names need not be text; what goes over the line has to be.
+            failed = [{key: text_of(said) for key, said in each.items()} for each in report["failed"][:MOST_FAILED]]
             changes = {"failed": failed, "done": self._state["total"] or 0, "error": None}
         elif message["event"] == "progress":
             changes = {"done": message["done"], "total": message["total"]}

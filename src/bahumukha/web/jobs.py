@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bahumukha.errors import BahumukhaError
-from bahumukha.web.library import NotFound
-from bahumukha.web.looking import Busy
+from bahumukha.web.errors import Busy, NotFound
 from bahumukha.web.process import WorkerProcess
 from bahumukha.web.worker import PREVIEW
 

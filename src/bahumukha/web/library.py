@@ -14,21 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bahumukha.errors import BahumukhaError
 from bahumukha.search.paths import text_of, under, within
 from bahumukha.search.store import Ledger
 from bahumukha.search.where import Condition, compile_where
 from bahumukha.web.config import ServerConfig
+from bahumukha.web.errors import NotFound
 
 AT_ONCE = 500
 """Parameters of one question; SQLite takes a limited number."""
 MOST_FACETS = 100
 
 _COLUMNS = "id, path, content, width, height, format, taken, camera, latitude, longitude, size"
-
-
-class NotFound(BahumukhaError):
-    """There is nothing of that number or name here, or it may not be shown; which of the two is not told."""
 
 
 @dataclass(frozen=True, slots=True)

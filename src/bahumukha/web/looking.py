@@ -10,19 +10,15 @@ from contextlib import contextmanager
 from PIL import Image
 
 from bahumukha.classify import Label, classify
-from bahumukha.errors import BahumukhaError
 from bahumukha.explain import explain, heat_picture, seen
 from bahumukha.images import open_image
 from bahumukha.web.config import ServerConfig
+from bahumukha.web.errors import Busy
 from bahumukha.web.library import Library
 from bahumukha.web.searching import Searcher
 
 WAITING = 8
 """Maps that may be asked for before the first of them is finished; each takes a second or two."""
-
-
-class Busy(BahumukhaError):
-    """Too much was asked for at once; later there is room again."""
 
 
 class Looker:

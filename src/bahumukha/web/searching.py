@@ -22,7 +22,8 @@ from bahumukha.search.query import combined, sentence
 from bahumukha.search.store import Ledger
 from bahumukha.search.vectors import Vectors, best, load_vectors
 from bahumukha.search.where import compile_where
-from bahumukha.web.library import Library, NotFound, Shown
+from bahumukha.web.errors import NotFound
+from bahumukha.web.library import Library, Shown
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, UploadFile
 from fastapi.responses import Response
@@ -19,7 +19,9 @@ router = APIRouter(tags=["ask"], responses=PROBLEMS)
 Label = Annotated[str, Form(min_length=1, max_length=200)]
 Labels = Annotated[list[Annotated[str, Form(min_length=1, max_length=200)]], Form(min_length=1, max_length=MOST_LABELS)]
 PictureForm = Annotated[int | None, Form(ge=1, le=LARGEST_ID)]
-PNG = {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}, "description": "The map."}}
+PNG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}, "description": "The map."}
+}
 
 
 @router.post("/classify")

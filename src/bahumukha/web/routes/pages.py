@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Header
 from fastapi.responses import RedirectResponse, Response
 
+from bahumukha.web.errors import NotFound
 from bahumukha.web.files import shipped
-from bahumukha.web.library import NotFound
 from bahumukha.web.routes import Served
 from bahumukha.web.safety import SIGN_IN, signed_in
 

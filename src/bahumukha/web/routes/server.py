@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from fastapi.responses import StreamingResponse
 
 from bahumukha import __version__
 from bahumukha.search.paths import text_of
+from bahumukha.web.errors import Busy, NotFound
 from bahumukha.web.files import languages
-from bahumukha.web.library import NotFound
-from bahumukha.web.looking import Busy
 from bahumukha.web.routes import PROBLEMS, Served
 from bahumukha.web.schemas import DRAWERS, QUALITIES, Folder, Folders, Generator, IndexState, Status
 from bahumukha.web.services import job_news, missing
@@ -75,7 +74,9 @@ async def events(served: Served) -> StreamingResponse:
     """
     if served.hub.is_full:
         raise Busy("too many pages are open already")
-    open_jobs = [served.jobs.told(job) for job in served.jobs.jobs() if not job.is_over]
-    first = [("job", job["id"], job_news(job)) for job in open_jobs]
-    first.append(("index", "", served.indexer.state))
-    return StreamingResponse(served.hub.stream(first), media_type="text/event-stream")
+
+    def now() -> list[tuple[str, str, dict[str, Any]]]:
+        open_jobs = [served.jobs.told(job) for job in served.jobs.jobs() if not job.is_over]
+        return [*(("job", job["id"], job_news(job)) for job in open_jobs), ("index", "", served.indexer.state)]
+
+    return StreamingResponse(served.hub.stream(now), media_type="text/event-stream")

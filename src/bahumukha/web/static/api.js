@@ -32,15 +32,16 @@ export async function drawn(path, form, signal) {
   return URL.createObjectURL(await answer.blob());
 }
 
-const listeners = { job: new Set(), index: new Set() };
+const listeners = { job: new Set(), index: new Set(), open: new Set() };
 let stream = null;
 
-/** `heard` is called with each news of a topic, `job` or `index`. The stream is opened with the first listener. */
+/** `heard` is called with each news of a topic: `job`, `index`, or `open` whenever the stream is there (again). */
 export function listen(topic, heard) {
   listeners[topic].add(heard);
   if (stream) return;
   stream = new EventSource(`${BASE}/events`);
-  for (const name of Object.keys(listeners)) {
+  stream.addEventListener("open", () => { for (const each of listeners.open) each(); });
+  for (const name of ["job", "index"]) {
     stream.addEventListener(name, (event) => {
       const news = JSON.parse(event.data);
       for (const each of listeners[name]) each(news);

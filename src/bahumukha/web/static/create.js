@@ -19,6 +19,8 @@ export function prepare() {
     if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); byId("create-form").requestSubmit(); }
   });
   listen("job", heard);
+  // What happened while the stream was away is not told again.
+  listen("open", () => { if (!byId("create-page").hidden) reload(); });
   again = whenNear(byId("history-more"), () => { if (!byId("create-page").hidden) more(); });
 }
 
@@ -62,11 +64,15 @@ function heard(job) {
   } else if (job.state === "queued" || job.state === "running") {
     update(job);
   } else {
-    open_jobs.get(job.id)?.card.remove();
-    open_jobs.delete(job.id);
+    close(job.id);
     if (job.state !== "cancelled" && !byId("history").querySelector(`[data-id="${job.id}"]`)) byId("history").prepend(made(job));
     byId("history-title").hidden = !byId("history").children.length;
   }
+}
+
+function close(id) {
+  open_jobs.get(id)?.card.remove();
+  open_jobs.delete(id);
 }
 
 function update(job) {
@@ -121,26 +127,36 @@ async function act(action) {
 // --- made before
 
 async function reload() {
+  if (loading) return;
   next = 0;
   byId("history").replaceChildren();
-  await more();
+  const before = [...open_jobs.keys()];
+  const there = new Set((await more()).map((job) => job.id));
+  for (const id of before) if (!there.has(id)) close(id);
 }
 
+/** The next part of all jobs, the newest first; -> those. */
 async function more() {
-  if (next === null || loading) return;
+  if (next === null || loading) return [];
   loading = true;
   try {
     const page = await get(`/jobs?offset=${next}&limit=${PAGE}`);
     next = page.next;
     for (const job of page.jobs) {
-      if (job.state === "queued" || job.state === "running") update(job);
-      else if (!byId("history").querySelector(`[data-id="${job.id}"]`)) byId("history").append(made(job));
+      if (job.state === "queued" || job.state === "running") {
+        update(job);
+        continue;
+      }
+      close(job.id);
+      if (!byId("history").querySelector(`[data-id="${job.id}"]`)) byId("history").append(made(job));
     }
     byId("history-title").hidden = !byId("history").children.length;
     if (next !== null) requestAnimationFrame(() => again());
+    return page.jobs;
   } catch (error) {
     next = null;
     toast(error.message);
+    return [];
   } finally {
     loading = false;
   }

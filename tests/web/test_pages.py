@@ -1,0 +1,260 @@
+"""The pages in a real browser: search, ask, create, reload in mid-job, phone width, Telugu.
+
+Pictures of them go to the folder that BAHUMUKHA_SCREENSHOTS names, if it does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bahumukha.web.app import create_app
+from bahumukha.web.config import ServerConfig
+from bahumukha.web.files import shipped
+from bahumukha.zoo.fake import ColourEncoder
+from tests.search.pictures import draw
+from tests.web.conftest import KINDS, serving
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PATIENCE = 60_000
+"""Milliseconds: on a busy machine a browser is slow."""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: the pages are not tried")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options, timeout=2 * PATIENCE)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server over 70 pictures, more than a page of them."""
+    from bahumukha.search import PictureIndex
+
+    folder = tmp_path_factory.mktemp("pages")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for i in range(70):
+        colour = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "brown")[i % 8]
+        size = [(240, 160), (160, 240), (200, 200), (320, 160)][i % 4]
+        draw(colour, i, size).save(pictures / f"{colour}-{i:02}.png")
+    shutil.copy(pictures / "red-00.png", pictures / "red-copy.png")
+    PictureIndex(folder / "index.db", ColourEncoder()).index([pictures])
+    config = ServerConfig((pictures,), folder / "index.db", folder / "created", making=KINDS)
+    with serving(create_app(config, encoder=ColourEncoder())) as address:
+        yield address
+
+
+@pytest.fixture
+def open_page(browser: Any, address: str) -> Iterator[Any]:
+    """Open a path in a context of its own; whatever the page complains of fails the test."""
+    contexts, complaints = [], []
+
+    def open_page(path: str = "/", **options: Any) -> Any:
+        settings = {"viewport": {"width": 1200, "height": 800}, "locale": "en-GB", "reduced_motion": "reduce"}
+        context = browser.new_context(**settings | options)
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.goto(address + path)
+        page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def shot(page: Any, name: str) -> None:
+    if folder := os.environ.get("BAHUMUKHA_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+WATCH_SHIFTS = """
+window.shifts = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    if (!entry.hadRecentInput) {
+      const places = entry.sources.map(({node, previousRect}) => `${node?.className} ${previousRect.y}`);
+      window.shifts.push({value: entry.value, places});
+    }
+  }
+}).observe({type: "layout-shift"});
+"""
+
+
+def first_names(page: Any, count: int) -> list[str]:
+    return [tile.get_attribute("aria-label") for tile in page.locator("#gallery .tile > button").all()[:count]]
+
+
+def settled(page: Any, text: str) -> None:
+    page.wait_for_function("text => document.getElementById('found').textContent.includes(text)", arg=text)
+
+
+def test_search(open_page: Any) -> None:
+    page = open_page()
+    settled(page, "71 pictures, the newest first")
+    page.keyboard.press("/")
+    page.keyboard.type("a blue thing")
+    settled(page, "best first")
+    page.wait_for_function("document.querySelector('#gallery .tile > button').ariaLabel.startsWith('blue')")
+    assert all(name.startswith("blue") for name in first_names(page, 8)) and page.url.endswith("?q=a+blue+thing")
+    page.wait_for_selector("#gallery img.there")
+    shot(page, "search")
+
+    page.fill("#term", "green")
+    page.click("#term-form button[value=plus]")
+    page.wait_for_selector(".chip.plus")
+    page.click(".chip.plus button >> nth=0")
+    page.wait_for_selector(".chip.minus")
+    page.click(".chip.minus button >> nth=1")
+    page.wait_for_selector(".chip", state="detached")
+
+    # More than one page of them comes as one scrolls, and nothing that is seen moves when they do.
+    page.evaluate(WATCH_SHIFTS)
+    page.wait_for_selector("#gallery .tile >> nth=50", state="attached")
+    page.mouse.move(600, 500)
+    page.mouse.wheel(0, 20000)
+    page.wait_for_selector("#gallery .tile >> nth=70", state="attached")
+    shifts = page.evaluate("window.shifts")
+    assert sum(shift["value"] for shift in shifts) < 0.02, shifts
+
+    page.evaluate("scrollTo(0, 0)")
+    page.locator("#gallery .tile > button").first.click()
+    page.wait_for_selector("#lightbox[open] dd")
+    name = page.text_content("#lightbox h2")
+    shot(page, "lightbox")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("name => document.querySelector('#lightbox h2').textContent !== name", arg=name)
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#lightbox[open]", state="detached")
+
+    page.click("#duplicates-button")
+    page.wait_for_selector("#groups .group")
+    assert page.locator("#groups .tile").count() == 2
+
+
+def test_search_by_a_picture_and_filters(open_page: Any, tmp_path: Path) -> None:
+    draw("purple", 500).save(tmp_path / "mine.png")
+    page = open_page()
+    page.set_input_files("#query-file", tmp_path / "mine.png")
+    page.wait_for_function("document.querySelector('#gallery .tile > button')?.ariaLabel.startsWith('purple')")
+    assert page.text_content(".chip-text") == "mine.png"
+    page.click("#filters-button")
+    page.wait_for_selector("#filters select[name=type] option[value=PNG]", state="attached")
+    page.fill("#filters input[name=folder]", "nowhere")
+    page.wait_for_selector("#gallery .empty")
+    page.click("#filters button[type=reset]")
+    page.wait_for_selector("#gallery .tile")
+
+
+def test_ask(open_page: Any, tmp_path: Path) -> None:
+    draw("green", 600, (300, 200)).save(tmp_path / "mine.png")
+    page = open_page("/ask")
+    page.fill("#label", "red, green, blue")
+    page.keyboard.press("Enter")
+    page.set_input_files("#ask-file", tmp_path / "mine.png")
+    page.wait_for_selector("#answers li")
+    assert page.text_content("#answers li b >> nth=0") == "green"
+    page.click("#answers button >> nth=0")
+    page.wait_for_selector("#ask-map:not([hidden])")
+    assert page.is_visible("#ask-legend")
+    shot(page, "ask")
+
+
+def test_create_with_preview_cancel_and_reload(open_page: Any) -> None:
+    page = open_page("/create")
+    page.fill("#prompt", "slow red thing")
+    page.evaluate("document.querySelector('[name=seed]').value = 'fox'")
+    page.click("#create-form button[type=submit]")
+    page.wait_for_selector(".job .canvas img:not([hidden])")
+    assert re.match(r"Step \d of 8", page.text_content(".job .note"))
+    shot(page, "create")
+    page.wait_for_selector("#history .made img")
+    assert page.locator("#under-way .job").count() == 0
+
+    page.fill("#prompt", "hang")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".job .canvas img:not([hidden])")
+    page.fill("#prompt", "blue")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".job.waiting")
+    assert "number 1" in page.text_content(".job.waiting .note")
+    page.reload()
+    page.wait_for_selector(".job:not(.waiting) .canvas img:not([hidden])")
+    assert page.locator("#under-way .job").count() == 2 and page.locator("#history .made").count() == 1
+    page.click(".job:not(.waiting) button")
+    page.wait_for_selector("#history .made >> nth=1")
+    assert page.text_content("#history h3 >> nth=0") == "blue"
+    page.click("#history .made >> nth=1 >> text=Again")
+    assert page.input_value("#prompt") == "slow red thing" and page.input_value("[name=seed]") == "fox"
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("#history .made >> nth=0 >> text=Delete")
+    page.wait_for_selector("#history .made >> nth=1", state="detached")
+
+
+def test_phone_width_and_dark(open_page: Any) -> None:
+    page = open_page(viewport={"width": 390, "height": 780}, color_scheme="dark", device_scale_factor=2)
+    page.wait_for_selector("#gallery img.there")
+    for name, ready in (("search", "#gallery .tile"), ("ask", "#ask-drop"), ("create", "#create-form")):
+        page.click(f"nav [data-page={name}]")
+        page.wait_for_selector(f"{ready} >> nth=0")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than the phone"
+        shot(page, f"{name}-phone")
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert sum(map(int, re.findall(r"\d+", background)[:3])) < 150
+
+
+def test_telugu(open_page: Any) -> None:
+    page = open_page("/create", locale="te-IN")
+    assert page.evaluate("document.documentElement.lang") == "te"
+    assert page.text_content("#create-page h1") == "చిత్రాన్ని సృష్టించండి" and page.title().startswith("సృష్టించండి")
+    page.select_option("#language", "en")
+    page.wait_for_function("document.querySelector('#create-page h1').textContent === 'Make a picture'")
+    page.reload()
+    page.wait_for_function("document.querySelector('#create-page h1').textContent === 'Make a picture'")
+    page.select_option("#language", "te")
+    page.click("nav [data-page=search]")
+    settled(page, "చిత్రాలు")
+    shot(page, "search-telugu")
+
+
+# --- words
+
+
+def test_every_language_has_every_word() -> None:
+    import json
+
+    english, *others = (json.loads(shipped("strings")[f"{code}.json"].data) for code in ("en", "te"))
+    for words in others:
+        assert words.keys() == english.keys()
+        for key, text in words.items():
+            assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", english[key])), key
+
+
+def test_every_word_that_is_asked_for_is_there() -> None:
+    import json
+
+    english = json.loads(shipped("strings")["en.json"].data)
+    used = set()
+    for file in shipped("static").values():
+        text = file.data.decode()
+        used |= set(re.findall(r'data-(?:text|label|title|placeholder|drop)="([a-z]+\.[a-z.]+)"', text))
+        used |= set(re.findall(r'\bt\(\s*"([a-z.]+)"', text))
+    assert len(used) > 80 and not used - english.keys()

@@ -1,0 +1,57 @@
+"""`bahu serve` as a user starts and stops it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from tests.search.pictures import draw
+
+
+def test_it_starts_answers_and_stops_at_ctrl_c(tmp_path: Path, tiny_clip: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    draw("red").save(tmp_path / "pictures/red.png")
+    arguments = ["serve", "pictures", "--port", "0", "--db", "i.db", "--out", "made", "--model", str(tiny_clip)]
+    command = [sys.executable, "-m", "bahumukha", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:")
+        assert b"Bahumukha" in urllib.request.urlopen(address, timeout=60).read()
+        # An open page's stream must not keep the server from stopping.
+        stream = urllib.request.urlopen(f"{address}api/v1/events", timeout=60)
+        assert stream.readline() == b"retry: 2000\n"
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert time.monotonic() - started < 30
+        stream.close()
+    assert process.returncode in (0, 130) and out == "" and "Traceback" not in err, err
+
+
+def test_what_cannot_be_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for arguments, said in (
+            (["--port", port], f"--port {port}: cannot be listened at"),
+            (["--host", "0.0.0.0"], "give --token TEXT too"),
+            ([str(tmp_path / "none")], "there is no such folder"),
+        ):
+            command = [sys.executable, "-m", "bahumukha", "serve", *arguments]
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            assert ran.returncode == 1 and ran.stdout == ""
+            assert ran.stderr.count("\n") == 1 and said in ran.stderr
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    script = "import sys\nsys.modules['uvicorn'] = None\nfrom bahumukha.cli import main\nmain(['serve'])\n"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr == "bahu: bahu serve needs uvicorn, of the extra [web]: pip install 'bahumukha[web]'\n"
