@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,12 @@ LIMIT = 36
 class Weights:
     """How many of each kind stand in a batch, and what each loss weighs."""
 
-    classes: int = 96
-    coarse: int = 64
-    noun: int = 64
+    classes: int = 64
+    coarse: int = 48
+    noun: int = 48
     translation: int = 176
-    name: int = 112
-    scene: int = 20
+    name: int = 96
+    scene: int = 48
     wrong: int = 2
     align: float = 3.0
     distil: float = 1.0
@@ -300,6 +300,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose texts are not used")
+    parser.add_argument("--scene", type=int, default=Weights.scene, help="scenes in a batch, 0 for none")
     parser.add_argument("--nouns-only", action="store_true", help="neither translations, names nor scenes")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
@@ -319,7 +320,7 @@ def main() -> None:
     scenes = [PictureSet.read(folder, "train").without(captions.hidden) for folder in args.scenes]
     translations = Translations.read(args.translations).without(captions.hidden)
     place = Place.read(args.look)
-    weights = NOUNS_ONLY if args.nouns_only else Weights()
+    weights = NOUNS_ONLY if args.nouns_only else replace(Weights(), scene=args.scene)
     texts = Texts(place, captions, translations, pictures, scenes, weights)
 
     model = new_clip(tokenizer, place.image)

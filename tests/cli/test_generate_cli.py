@@ -273,16 +273,8 @@ def test_between_two_pictures(bahu: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_picture_that_is_finished_early(bahu: Any) -> None:
-    options = [
-        "red:1:4.9",
-        *SMALL,
-        *ALONE,
-        "--steps",
-        "60",
-        "--set",
-        "stop_after=4",
-    ]  # past its stop nothing is bettered
-    ran = bahu("generate", *options, "--out", "a.png")
+    few = ["red:1:4.9", "--steps", "60", "--set", "stop_after=4"]  # past its stop nothing is bettered
+    ran = bahu("generate", *few, *SMALL, *ALONE, "--out", "a.png")
     assert ran.code == 0 and ran.err == "" and not Path("a.run").exists()
     assert 5 <= made(Path("a.png"))["steps_done"] < 60
 
