@@ -160,6 +160,7 @@ def test_a_fault_of_the_program_tells_nothing(place: Place, monkeypatch: pytest.
         monkeypatch.setattr(Library, "picture", broken)
         answer = client.get(f"{API}/pictures/1")
         assert answer.status_code == 500 and "secret" not in answer.text and list(answer.json()) == ["error"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_a_body_of_unknown_length_is_broken_off(narrow: TestClient) -> None:

@@ -1,8 +1,7 @@
-"""The application: routes, safety around them, and errors as one line of JSON."""
+"""The application: routes, safety around them, and errors as one line of JSON (bugs too: `safety`)."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -22,8 +21,6 @@ from bahumukha.web.services import open_services
 
 if TYPE_CHECKING:
     from bahumukha.protocols import ImageTextEncoder
-
-logger = logging.getLogger(__name__)
 
 ABOUT = "Search pictures, ask what is in them, and make new ones. What takes long answers with a job."
 
@@ -58,7 +55,6 @@ def create_app(config: ServerConfig, *, encoder: ImageTextEncoder | None = None)
     app.add_exception_handler(BahumukhaError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _fault)
     app.add_middleware(Safety, config=config)
     return app
 
@@ -89,9 +85,3 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return _line(error.status_code, error.detail, dict(error.headers or {}))
-
-
-async def _fault(request: Request, error: Exception) -> JSONResponse:
-    """A bug: its traceback goes to the server's log and nowhere else."""
-    logger.error("%s %s", request.method, request.url.path, exc_info=error)
-    return _line(500, "a fault of the program; the server's log says more")

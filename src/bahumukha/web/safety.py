@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import logging
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,6 +37,9 @@ OPEN = ("/static/", "/strings/", SIGN_IN)
 JSON_BYTES = 1 << 20
 """Of a request that uploads no file."""
 WRONG_TOKEN_SECONDS = 0.5
+FAULT = "a fault of the program; the server's log says more"
+
+logger = logging.getLogger(__name__)
 
 CONTENT_SECURITY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; "
@@ -53,7 +58,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Refusal:
-    """A status of 4xx, one line, and headers."""
+    """A status of 4xx (or 500), one line, and headers."""
 
     status: int
     line: str
@@ -76,8 +81,18 @@ class Safety:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        answer = _Answer(send)
+        try:
+            await self._answer(scope, receive, answer)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # a bug: its traceback goes to the server's log and nowhere else
+            logger.error("%s %s", scope["method"], scope["path"], exc_info=error)
+            if not answer.is_begun:
+                await Refusal(500, FAULT).response()(scope, receive, answer)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        send = _with_headers(send)
         refusal = self._stranger(scope, headers) or self._oversized(scope, headers)
         if refusal is not None:
             await refusal.response()(scope, receive, send)
@@ -226,13 +241,18 @@ def _too_large(limit: int) -> str:
     return f"the request is larger than the {size} that are allowed"
 
 
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Message) -> None:
+class _Answer:
+    """Sends on, with our headers; what an address says of its own caching stays."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.is_begun = False
+
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.is_begun = True
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
             headers.setdefault("Cache-Control", "no-store")
-        await send(message)
-
-    return sending
+        await self._send(message)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from fastapi.responses import FileResponse, Response
 
+from bahumukha.web.errors import NotFound
 from bahumukha.web.jobs import Job
 from bahumukha.web.routes import PROBLEMS, Limit, Offset, Served, following
 from bahumukha.web.schemas import GenerateRequest, JobPage, JobState
@@ -66,15 +68,25 @@ def forget(id: JobId, served: Served) -> None:
 @router.get("/jobs/{id}/preview", response_class=Response, responses=PREVIEWS)
 def preview(id: JobId, served: Served) -> Response:
     """The picture as it now is, while the job is under way."""
-    return FileResponse(served.jobs.file(id, PREVIEW), media_type="image/jpeg")
+    return _whole(served.jobs.file(id, PREVIEW), "image/jpeg")
 
 
 @router.get("/jobs/{id}/files/{name}", response_class=Response, responses=FILES)
 def file(id: JobId, name: FileName, served: Served) -> Response:
     """A result: a PNG with its settings inside, or a video."""
     path = served.jobs.file(id, name)
-    kind = "image/png" if path.suffix == ".png" else "video/mp4"
-    return FileResponse(path, media_type=kind, headers={"Cache-Control": "private, max-age=86400"})
+    kept = {"Cache-Control": "private, max-age=86400"}
+    if path.suffix == ".mp4":  # of which browsers ask for parts
+        return FileResponse(path, media_type="video/mp4", headers=kept)
+    return _whole(path, "image/png", kept)
+
+
+def _whole(path: FilePath, kind: str, headers: dict[str, str] | None = None) -> Response:
+    """Read at once: a file may be replaced or deleted while it is sent. Raises NotFound."""
+    try:
+        return Response(path.read_bytes(), media_type=kind, headers=headers)
+    except FileNotFoundError as error:
+        raise NotFound("the file is not there any more") from error
 
 
 def state_of(served: Services, job: Job) -> JobState:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 
 from bahumukha.search.paths import text_of
 from bahumukha.web.library import Shown
@@ -80,7 +80,7 @@ async def thumbnail(id: PictureId, served: Served, v: Version = "") -> Response:
 def _thumbnail(served: Services, id: int, version: str) -> Response:
     shown = served.library.picture(id)
     path = served.thumbnails.kept(shown) or served.thumbnails.made(shown)
-    return FileResponse(path, media_type="image/jpeg", headers=_caching(shown, version))
+    return Response(path.read_bytes(), media_type="image/jpeg", headers=_caching(shown, version))
 
 
 @router.get("/pictures/{id}/full", **_image(*BROWSERS_READ.values()))
@@ -99,7 +99,7 @@ def _full(served: Services, id: int, version: str) -> Response:
         if len(data) <= LARGEST_FILE:
             return Response(data, media_type=kind, headers=headers)
     path = served.thumbnails.kept(shown, ".large") or served.thumbnails.made(shown, ".large")
-    return FileResponse(path, media_type="image/jpeg", headers=headers)
+    return Response(path.read_bytes(), media_type="image/jpeg", headers=headers)
 
 
 def _caching(shown: Shown, version: str) -> dict[str, str]:

@@ -66,9 +66,10 @@ export class Gallery {
       const page = await this.ask(this.next);
       if (turn === this.turn) this.add(page);
     } catch {
-      this.next = null;
+      if (turn === this.turn) this.next = null;
     } finally {
       this.asking = false;
+      if (turn !== this.turn) this.again();
     }
   }
 

@@ -9,11 +9,12 @@ export function t(key, values = {}) {
   const text = words[key] ?? english[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (_, name) => {
     const value = values[name];
-    return typeof value === "number" ? value.toLocaleString(language) : value ?? "";
+    return typeof value === "number" ? value.toLocaleString(locale()) : value ?? "";
   });
 }
 
-export const locale = () => language;
+/** How dates and numbers are written: as in the reader's own region, where that speaks the language. */
+export const locale = () => navigator.languages.find((each) => each.split("-")[0] === language) ?? language;
 
 /** The language kept from last time, else the browser's, else English. */
 export function preferred(known) {
