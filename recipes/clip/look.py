@@ -29,7 +29,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bahumukha.data.scene_captions import plainly, stated
+from bahumukha.data.scene_captions import Statement
 from bahumukha.data.scenes import Scene
 from bahumukha.models.clip import ImageTower, ImageTowerConfig
 from bahumukha.models.regions import RegionHead
@@ -40,7 +40,8 @@ from recipes.clip.classes import class_offsets
 from recipes.clip.concepts import Concepts
 from recipes.clip.guess import guess_prototypes
 from recipes.clip.pictures import PictureSet, name_of
-from recipes.clip.statements import StatementEncoder, falsified, held_out, mirrored, statement_ids
+from recipes.clip.shown import ShownScenes
+from recipes.clip.statements import StatementEncoder, falsified, statement_ids
 from recipes.clip.targets import learn_targets
 from recipes.clip.teacher import SentenceEncoder
 from recipes.clip.texts import encode_batch
@@ -156,24 +157,18 @@ class Objective:
         model: Looking,
         names: list[str],
         pictures: PictureSet,
-        scenes: list[PictureSet],
-        parsed: list[Scene],
+        scenes: ShownScenes,
         photos: PictureSet,
         weights: Weights,
     ):
-        """`parsed`: what the scenes of all sets show, one after another."""
-        self.model, self.weights, self.photos = model, weights, photos
+        self.model, self.weights, self.photos, self.scenes = model, weights, photos, scenes
         self.row = {name: i for i, name in enumerate(names)}
         self.pictures = pictures
         self.rows = np.array([self.row[name_of(r)] for r in pictures.records])
         chance = np.array([4.0 if r["style"] == "photo" else 1.0 for r in pictures.records])
         self.chance = np.cumsum(chance / chance.sum())
         self.mirrors = np.array([not SIDED.search(name_of(r)) for r in pictures.records])
-        self.scenes = [(part, i) for part in scenes for i in range(len(part))]
-        self.parsed = parsed
-        self.turned = np.array([not held_out(mirrored(plainly(scene))) for scene in self.parsed])
-        self.things = [each for scene in self.parsed[:4000] for each in scene.objects]
-        self.kinds, self.styles = vocabulary(self.parsed)
+        self.kinds, self.styles = vocabulary(scenes.scenes)
 
     def batches(self, seed: int) -> Iterator[dict[str, Tensor]]:
         """Pictures, then scenes, then photographs."""
@@ -181,41 +176,27 @@ class Objective:
         w = self.weights
         while True:
             shown = np.searchsorted(self.chance, rng.random(w.picture)).clip(max=len(self.rows) - 1)
-            features, tokens = [], []
-            for part, which in self._parts(rng, shown.tolist()):
-                f, t = part.maps(which)
-                features.append(f)
-                tokens.append(t)
-            self._flipped = (rng.random(w.scene) < 0.5) & self.turned[self._drawn]
-            flips = np.concatenate([(rng.random(w.picture) < 0.5) & self.mirrors[shown], self._flipped])
-            seen = np.concatenate(tokens)
-            seen[: len(flips)][flips] = seen[: len(flips)][flips][:, :, ::-1]
-            batch = {"rows": torch.from_numpy(self.rows[shown])}
-            batch |= self._statements(rng)
-            yield batch | {
-                "features": torch.from_numpy(np.concatenate(features)),
-                "tokens": torch.from_numpy(seen),
+            features, tokens = self.pictures.maps(shown.tolist())
+            flips = (rng.random(w.picture) < 0.5) & self.mirrors[shown]
+            tokens[flips] = tokens[flips][:, :, ::-1]
+            scenes = [self.scenes.draw(rng) for _ in range(w.scene)]
+            photos = self.photos.maps(rng.integers(len(self.photos), size=w.photo).tolist())
+            seen = [features, np.stack([each.feature for each in scenes]), photos[0]]
+            regions = [tokens, np.stack([each.tokens for each in scenes]), photos[1]]
+            yield {
+                "rows": torch.from_numpy(self.rows[shown]),
+                **self._statements([each.said for each in scenes], rng),
+                "features": torch.from_numpy(np.concatenate(seen)),
+                "tokens": torch.from_numpy(np.concatenate(regions)),
             }
 
-    def _parts(self, rng: np.random.Generator, shown: list[int]) -> Iterator[tuple[PictureSet, list[int]]]:
-        yield self.pictures, shown
-        self._drawn = rng.integers(len(self.scenes), size=self.weights.scene).tolist()
-        for i in self._drawn:
-            part, which = self.scenes[i]
-            yield part, [which]
-        yield self.photos, rng.integers(len(self.photos), size=self.weights.photo).tolist()
-
-    def _statements(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        true, wrong, of = [], [], []
-        for place, i in enumerate(self._drawn):
-            said = plainly(self.parsed[i]) if rng.random() < 0.4 else stated(self.parsed[i], rng)
-            said = mirrored(said) if self._flipped[place] else said
-            false = falsified(said, rng, self.weights.wrong, self.things)
-            true.append(said)
+    def _statements(self, true: list[Statement], rng: np.random.Generator) -> dict[str, Tensor]:
+        wrong, of = [], []
+        for place, said in enumerate(true):
+            false = falsified(said, rng, self.weights.wrong, self.scenes.things)
             wrong += false
             of += [place] * len(false)
-        ids = statement_ids(true + wrong, self.kinds, self.styles)
-        return {"said": ids, "wrong_of": torch.tensor(of)}
+        return {"said": statement_ids(true + wrong, self.kinds, self.styles), "wrong_of": torch.tensor(of)}
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Batch -> losses by name."""
@@ -303,6 +284,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--start", type=Path, help="model folder of an earlier edition, for its head and its names")
     parser.add_argument("--init", type=Path, help="run folder of an earlier stage 2 to go on from")
+    parser.add_argument("--head-only", action="store_true", help="names and statements stay where they are")
     parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose words are not used")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -321,8 +303,8 @@ def main() -> None:
     concepts = Concepts.place(names, known.vectors(True), known.vectors(False), SentenceEncoder(args.minilm))
     print(f"{len(concepts.names)} names, {concepts.fixed.sum()} of them known", flush=True)
 
-    parsed = [Scene.from_record(r["scene"]) for part in scenes for r in part.records]
-    kinds, styles = vocabulary(parsed)
+    shown = ShownScenes(scenes)
+    kinds, styles = vocabulary(shown.scenes)
     assert tower.head is not None
     sets = [pictures, *scenes]
     measured = [torch.from_numpy(each.maps(list(range(0, len(each), 20)))[1]).flatten(0, 2) for each in sets]
@@ -332,7 +314,10 @@ def main() -> None:
     model = Looking(tower, concepts, StatementEncoder(len(kinds), len(styles), args.dim))
     if args.init:
         model.load_state_dict(torch.load(args.init / FINAL, weights_only=True)["model"])
-    objective = Objective(model, concepts.names, pictures, scenes, parsed, photos, Weights())
+    if args.head_only:
+        model.names.requires_grad_(False)
+        model.statements.requires_grad_(False)
+    objective = Objective(model, concepts.names, pictures, shown, photos, Weights())
     loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=50, optimizer="muon")
     for report in train(model, objective.batches(seed=0), objective, loop, args.out):
         print(report, flush=True)
