@@ -90,8 +90,8 @@ def place(tmp_path: Path) -> Place:
     return make_place(tmp_path)
 
 
-def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Wait until something is true, and give it back."""
+def until(holds: Callable[[], Any], seconds: float = 300.0) -> Any:
+    """Wait until something is true, and give it back; long, as a busy machine may take a minute to start a process."""
     deadline = time.monotonic() + seconds
     while not (value := holds()):
         assert time.monotonic() < deadline, "it took too long"

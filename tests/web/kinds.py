@@ -1,6 +1,7 @@
 """Jobs that take no time, for the worker of a server in a test: `bahumukha.web.worker tests.web.kinds`.
 
-A prompt says what happens: "slow" steps, a "hang" in one of them, "fail", "boom" (a bug) and "crash" (of the process).
+A prompt says what happens: "slow" steps, a "hang" in one of them, "fail", "boom" (a bug), "crash" (of the
+process) and "leave" (of the process, once, with exit code 0).
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ def draw(settings: Mapping[str, Any], folder: Path) -> Iterator[News]:
     for index in range(total):
         if "crash" in prompt and index == 2:
             os._exit(3)
+        if "leave" in prompt and not (folder.parent / "left").exists():
+            (folder.parent / "left").touch()
+            os._exit(0)
         if "hang" in prompt and index == 2:
             (folder / "half.png.part").write_bytes(b"half")
             time.sleep(600)

@@ -13,10 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from bahumukha.errors import UsageError
-from bahumukha.generate.drawers import DRAWERS
-from bahumukha.generate.guided_config import QUALITY
 from bahumukha.search import PictureIndex
-from bahumukha.web import schemas
 from bahumukha.web.config import ServerConfig
 from bahumukha.zoo.fake import ColourEncoder
 from tests.search.pictures import draw
@@ -235,10 +232,6 @@ def test_the_server_never_imports_pytorch(shared_place: Place) -> None:
     arguments = [str(p) for p in (shared_place.folder, shared_place.index, shared_place.created / "none")]
     ran = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
     assert ran.stdout == "[]\n", ran.stderr
-
-
-def test_what_can_be_chosen_is_what_there_is() -> None:
-    assert set(schemas.DRAWERS) == set(DRAWERS) and schemas.QUALITIES == tuple(QUALITY)
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:

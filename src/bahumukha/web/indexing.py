@@ -81,7 +81,7 @@ class Indexer:
             worker.kill()  # its models take memory that nothing needs now
         self._tell(self.state)
 
-    def _gone(self, run: int, reason: str) -> None:
+    def _gone(self, run: int, code: int, reason: str) -> None:
         with self._lock:
             was_running = run == self._run and self._state["running"]
             if was_running:

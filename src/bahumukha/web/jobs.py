@@ -197,11 +197,16 @@ class JobQueue:
                     self._record(job)
                 self._news(job)
 
-    def _gone(self, reason: str) -> None:
+    def _gone(self, code: int, reason: str) -> None:
         with self._lock:
-            if self._is_closed:
-                reason = STOPPED
-            self._over(FAILED, reason)
+            job = self._current
+            if code == 0 and job is not None and not job.is_over and not self._is_closed:
+                # It left for want of work in the moment in which it got some.
+                self._current = None
+                self._waiting.insert(0, job)
+                self._next()
+            else:
+                self._over(FAILED, STOPPED if self._is_closed else reason)
 
     def _over(self, state: str, error: str | None) -> None:
         """The current job has ended: tidy up after it and start the next one."""

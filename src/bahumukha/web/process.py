@@ -23,17 +23,15 @@ OUT_OF_MEMORY = f"{ENDED} (killed from outside: perhaps there was not enough mem
 class WorkerProcess:
     """At most one child at a time. `heard` and `gone` are called on a thread of its own."""
 
-    def __init__(self, making: str, heard: Callable[[dict[str, Any]], None], gone: Callable[[str], None]) -> None:
-        """making: the module of the jobs' kinds; heard: each message; gone: that the child has ended, and why."""
+    def __init__(self, making: str, heard: Callable[[dict[str, Any]], None], gone: Callable[[int, str], None]) -> None:
+        """making: the module of the jobs' kinds; heard: is given each message; gone: that the child has ended.
+
+        `gone` is given its exit code, 0 where nothing was asked of it for long, and the reason in words.
+        """
         self.making, self.heard, self.gone = making, heard, gone
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
         self._lock = threading.Lock()
-
-    @property
-    def is_alive(self) -> bool:
-        process = self._process
-        return process is not None and process.poll() is None
 
     def send(self, message: dict[str, Any]) -> None:
         """Start the child if there is none, and tell it. One that is dying is no error here: `gone` will be called."""
@@ -89,4 +87,4 @@ class WorkerProcess:
                 pass
             if self._process is process:
                 self._process = None
-        self.gone(OUT_OF_MEMORY if code == -9 else f"{ENDED} (exit code {code})")
+        self.gone(code, OUT_OF_MEMORY if code == -9 else f"{ENDED} (exit code {code})")

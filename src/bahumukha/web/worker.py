@@ -30,12 +30,14 @@ from bahumukha.web.kinds import Kind, Made
 PREVIEW = "preview.jpg"
 PREVIEW_SECONDS = 0.5
 """Between two previews where steps are faster."""
+IDLE_SECONDS = 600.0
+"""Without a job the process ends, and gives back the memory of its models."""
 NICENESS = 5
 """So that searching has the right of way."""
 
 
 def main() -> None:
-    """Work until standard input ends."""
+    """Work until standard input ends, or nothing has come for a while."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     # What a library prints must not come between the lines of JSON.
@@ -50,7 +52,10 @@ def main() -> None:
     stopped: set[str] = set()
     threading.Thread(target=_listen, args=(jobs, stopped), daemon=True).start()
     while True:
-        job = jobs.get()
+        try:
+            job = jobs.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            return
         id = str(job["job"])
         tell({"job": id, **_done(job, lambda news, id=id: tell({"job": id, **news}), lambda id=id: id in stopped)})  # type: ignore[misc]
 
