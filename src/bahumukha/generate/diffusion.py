@@ -246,6 +246,18 @@ class TableProcess:
         self.of_step = (self.noise / (self.signal + self.noise)).tolist()
         """The t of each k, rising."""
 
+    @classmethod
+    def cosine(cls, steps: int) -> TableProcess:
+        """ā(u) = cos² of nearly u π / 2, no β above 0.999 (Nichol and Dhariwal 2021)."""
+        at = torch.arange(steps + 1, dtype=torch.float64) / steps
+        signal = torch.cos((at + 0.008) / 1.008 * math.pi / 2) ** 2
+        beta = (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
+        return cls((1 - beta).cumprod(0))
+
+    def scale(self, k: int) -> float:
+        """x_k over x_t."""
+        return float(self.signal[k] + self.noise[k])
+
     def times(self, steps: Sequence[int]) -> list[float]:
         """Of these k, the noisiest first, and 0."""
         return [self.of_step[k] for k in steps] + [0.0]
@@ -260,7 +272,7 @@ class TableProcess:
         def clean(x: Tensor, t: float) -> Tensor:
             k = self.step(t)
             signal, noise = float(self.signal[k]), float(self.noise[k])
-            x = x * (signal + noise)
+            x = x * self.scale(k)
             told = network(x, k)
             if predicts == "clean":
                 return told

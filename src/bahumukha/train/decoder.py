@@ -89,7 +89,7 @@ class DecoderRun(PartRun):
         text = self.reader.read_texts(batch.texts) if self.model.config.text_width else None
         drops = (batch.without_embedding.to(self.device), batch.without_text.to(self.device))
         condition = Condition(batch.embeddings.to(self.device), text, *drops)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # codes as the codec itself has them
             x = self.space.encode(as_pictures(batch.pixels).to(self.device)).float()
         return flow_loss(self.model, x, condition, self.config.times)
 
