@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from bahumukha.zoo.export import export_clip
-from recipes.clip.train import FINAL, new_clip
+from recipes.clip.train import FINAL, Place, new_clip
 from recipes.clip.trunk import PREPROCESS
 
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}")
@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--look", type=Path, help="run of stage 2 whose image tower is taken instead")
     parser.add_argument("--logit-scale", type=float, help="of the probabilities (default: as trained)")
     parser.add_argument("--steps", type=int, help="steps of all stages together (default: of this run)")
     parser.add_argument("--name", default="starter/clip")
@@ -37,6 +38,8 @@ def main() -> None:
     image = {k.removeprefix("image."): v for k, v in state["model"].items() if k.startswith("image.")}
     model = new_clip(tokenizer, image)
     model.load_state_dict(state["model"])
+    if args.look:
+        model.image.load_state_dict(Place.read(args.look).image)
     if args.logit_scale:
         torch.nn.init.constant_(model.log_scale, math.log(args.logit_scale))
     export_clip(

@@ -19,18 +19,21 @@ def test_it_starts_answers_and_stops_at_ctrl_c(tmp_path: Path, tiny_clip: Path) 
     arguments = ["serve", "pictures", "--port", "0", "--db", "i.db", "--out", "made", "--model", str(tiny_clip)]
     command = [sys.executable, "-m", "bahumukha", *arguments]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        assert address.startswith("http://127.0.0.1:")
-        assert b"Bahumukha" in urllib.request.urlopen(address, timeout=60).read()
-        # An open page's stream must not keep the server from stopping.
-        stream = urllib.request.urlopen(f"{address}api/v1/events", timeout=60)
-        assert stream.readline() == b"retry: 2000\n"
-        started = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        assert time.monotonic() - started < 30
-        stream.close()
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            assert address.startswith("http://127.0.0.1:")
+            assert b"Bahumukha" in urllib.request.urlopen(address, timeout=60).read()
+            # An open page's stream must not keep the server from stopping.
+            stream = urllib.request.urlopen(f"{address}api/v1/events", timeout=60)
+            assert stream.readline() == b"retry: 2000\n"
+            started = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+            assert time.monotonic() - started < 30
+            stream.close()
+        finally:
+            process.kill()
     assert process.returncode in (0, 130) and out == "" and "Traceback" not in err, err
 
 

@@ -103,6 +103,7 @@ def _listening(config: ServerConfig) -> Any:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.host.strip("[]"), config.port))
+        listener.listen(128)  # whoever reads the address may ask at once
     except OSError as error:
         listener.close()
         raise UsageError(
@@ -113,15 +114,20 @@ def _listening(config: ServerConfig) -> Any:
 
 
 def _server(settings: Any, app: Any) -> Any:
+    import threading
+
     import uvicorn
 
     class Server(uvicorn.Server):
-        """Ends the streams of open pages when it is asked to stop; else it would wait for each to be closed."""
+        """Ends the streams of open pages when it is asked to stop; else it would wait for each to be closed.
+
+        In a thread: a signal may come while this one holds the hub's lock, and would wait for itself.
+        """
 
         def handle_exit(self, sig: int, frame: Any) -> None:
             services = getattr(app.state, "services", None)
             if services is not None:
-                services.hub.close()
+                threading.Thread(target=services.hub.close, daemon=True).start()
             super().handle_exit(sig, frame)
 
     return Server(settings)
