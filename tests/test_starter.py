@@ -191,14 +191,14 @@ def test_card_states_what_it_must(name):
 
 GATES = {
     "demo": 0.66,
-    "top1": 0.78,
+    "top1": 0.80,
     "top5": 0.95,
     "coarse": 0.85,
     "everyday": 0.80,
-    "telugu": 0.77,
-    "languages": 0.73,
-    "colour": 0.55,
-    "count": 0.80,
+    "telugu": 0.83,
+    "languages": 0.78,
+    "colour": 0.74,
+    "count": 0.88,
 }
-LANGUAGES = {"en": 0.83, "te": 0.66, "hi": 0.75, "fr": 0.83, "zh": 0.83, "ru": 0.75}
+LANGUAGES = {"en": 0.75, "te": 0.75, "hi": 0.83, "fr": 0.83, "zh": 0.83, "ru": 0.75}
 """A little below what the cards state and what was measured, so that only a real loss fails."""
