@@ -111,7 +111,7 @@ def test_it_learns_to_draw_what_an_embedding_says(predicts: str) -> None:
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
     noise = torch.randn(2, 3, 8, 8)
     drawn = model.eval().clean(noise, torch.ones(2), Condition(means)).mean((2, 3))
-    assert torch.allclose(drawn, colours, atol=0.3)
+    assert torch.allclose(drawn, colours, atol=0.5)
 
 
 def test_random_times_are_where_they_should_be() -> None:

@@ -21,7 +21,7 @@ def test_top_k_keeps_the_k_likeliest(logits: Tensor, k: int) -> None:
     assert kept.sum() == min(k, len(p)), "also among equals"
     assert p.sum() == pytest.approx(1)
     if not kept.all():
-        assert logits[0][kept].min() >= logits[0][~kept].max() - 1e-30  # subnormal numbers are zeros to some CPUs
+        assert logits[0][kept].min() >= logits[0][~kept].max() - 1e-6  # nearer ones are equal as probabilities
     whole = probabilities(logits, Sampling())[0]
     assert torch.allclose(p[kept], whole[kept] / whole[kept].sum())
 

@@ -175,7 +175,8 @@ class Denoiser(nn.Module):
         return told if self.config.predicts == "clean" else x - t.view(-1, 1, 1, 1) * told
 
     def _through(self, y: Tensor, told: Tensor, turns: Tensor, mask: Tensor | None) -> Tensor:
-        half, remembered = len(self.skips), []
+        half = len(self.skips)
+        remembered: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
             if layer > half:
                 y = self.skips[layer - half - 1](torch.cat([y, remembered.pop()], dim=2))
