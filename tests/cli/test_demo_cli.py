@@ -145,5 +145,6 @@ def test_the_starter_takes_the_lesson(starter_demo: Demo) -> None:
 def test_the_starter_finds_the_cat(starter_demo: Demo) -> None:
     found = {search.query: [photo.name for photo, _ in search.found] for search in starter_demo.searches}
     assert found["a very fat gray cat"][0].startswith("cat-")
-    assert found["a bird on a branch"][0] in ("kingfisher.jpg", "owl.jpg")
+    birds = found["a bird on a branch"][:3]
+    assert {"kingfisher.jpg", "owl.jpg"} & set(birds), birds
     assert found["a bear"][0] in ("polar-bear.jpg", "giant-panda.jpg")
