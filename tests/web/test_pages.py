@@ -76,7 +76,8 @@ def open_page(browser: Any, address: str) -> Iterator[Any]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
 
         def complain(message: Any) -> None:
-            gone = "404" in message.text  # a preview may be gone by the time that it is asked for
+            # A preview may be gone by the time that it is asked for.
+            gone = "404" in message.text and "/preview" in message.location["url"]
             if message.type == "error" and not gone:
                 complaints.append(message.text)
 

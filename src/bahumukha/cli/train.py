@@ -176,17 +176,13 @@ def train_dalle(
 
     The pictures are encoded first, once. Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
     """
-    from bahumukha.cli.output import progress
     from bahumukha.train.dalle import KIND, DalleRun
     from bahumukha.train.dalle_config import DalleTraining
 
     settings, folder = _settings(DalleTraining, KIND, config, set_ or [], resume, init, out)
-
-    def begin(device: torch.device) -> DalleRun:
-        with progress(None, "encoding pictures") as advance:
-            return DalleRun(settings, folder, resume=resume is not None, device=device, advance=advance)
-
-    _train(begin, settings.optimisation.steps, json)
+    with_bar = _with_bar("encoding pictures", DalleRun)
+    steps = settings.optimisation.steps
+    _train(lambda device: with_bar(settings, folder, resume=resume is not None, device=device), steps, json)
 
 
 def train_prior(
@@ -201,17 +197,13 @@ def train_prior(
 
     The pictures are embedded first, once. Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
     """
-    from bahumukha.cli.output import progress
     from bahumukha.train.prior import PriorRun
     from bahumukha.train.unclip_config import PriorTraining
 
     settings, folder = _settings(PriorTraining, PriorRun.KIND, config, set_ or [], resume, init, out)
-
-    def begin(device: torch.device) -> PriorRun:
-        with progress(None, "embedding pictures") as advance:
-            return PriorRun(settings, folder, resume=resume is not None, device=device, advance=advance)
-
-    _train(begin, settings.optimisation.steps, json)
+    with_bar = _with_bar("embedding pictures", PriorRun)
+    steps = settings.optimisation.steps
+    _train(lambda device: with_bar(settings, folder, resume=resume is not None, device=device), steps, json)
 
 
 def train_decoder(
@@ -226,17 +218,13 @@ def train_decoder(
 
     The pictures are embedded first, once. Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
     """
-    from bahumukha.cli.output import progress
     from bahumukha.train.decoder import DecoderRun
     from bahumukha.train.unclip_config import DecoderTraining
 
     settings, folder = _settings(DecoderTraining, DecoderRun.KIND, config, set_ or [], resume, init, out)
-
-    def begin(device: torch.device) -> DecoderRun:
-        with progress(None, "embedding pictures") as advance:
-            return DecoderRun(settings, folder, resume=resume is not None, device=device, advance=advance)
-
-    _train(begin, settings.optimisation.steps, json)
+    with_bar = _with_bar("embedding pictures", DecoderRun)
+    steps = settings.optimisation.steps
+    _train(lambda device: with_bar(settings, folder, resume=resume is not None, device=device), steps, json)
 
 
 def train_upsampler(
@@ -279,6 +267,17 @@ def _train(begin: Callable[[torch.device], Run], steps: int, json: bool) -> None
         model = run.export()
         if first:
             print_json({"model": str(model)}) if json else print(f"model: {model}")
+
+
+def _with_bar(what: str, run: Callable[..., Run]) -> Callable[..., Run]:
+    """The same run, which tells of its pictures while it begins."""
+    from bahumukha.cli.output import progress
+
+    def begin(*given: Any, **options: Any) -> Run:
+        with progress(None, what) as advance:
+            return run(*given, **options, advance=advance)
+
+    return begin
 
 
 def _settings(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from bahumukha.data.embedded import Embedded, PictureBatch, PictureBatches
 from bahumukha.data.wording import plainly_said
-from bahumukha.errors import ModelError, UsageError
+from bahumukha.errors import UsageError
 from bahumukha.generate.diffusion import SAMPLERS, Guidance, PictureNoise, guided, times_of
 from bahumukha.images import save_image, to_uint8
 from bahumukha.models.denoiser import Condition, Denoiser, DenoiserConfig, flow_loss, velocity_errors
@@ -29,8 +29,7 @@ from bahumukha.models.spaces import Latents, Pixels, Space
 from bahumukha.models.text import TextFeatures
 from bahumukha.sheets import contact_sheet
 from bahumukha.train import processes
-from bahumukha.train.checkpoints import RUN
-from bahumukha.train.unclip import SHEETS, EmbeddedPart, PartRun, lasting, listed, to_fit
+from bahumukha.train.unclip import SHEETS, EmbeddedPart, PartRun, check_sight, lasting, listed, to_fit
 from bahumukha.train.unclip_config import DecoderTraining, SheetConfig, Start
 from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.pytorch import TorchClip
@@ -68,7 +67,7 @@ class DecoderRun(PartRun):
         torch.manual_seed(config.optimisation.seed)
         self.codec = ""
         self.space: Space = Pixels()
-        model = self._of_run() if resume else self._fresh()
+        model = self.resumed() if resume else self._fresh()
         self.model = self.trained(model)  # type: ignore[assignment]
         self.batches = PictureBatches(
             self.sources,
@@ -112,8 +111,7 @@ class DecoderRun(PartRun):
         sizes, size = self.config.model, self.config.pictures.size
         if isinstance(sizes, Start):
             loaded = load_decoder(sizes.init)
-            if loaded.sight.fingerprint != self.sight.fingerprint:
-                raise UsageError(f"pictures.clip: {sizes.init} was trained with {loaded.sight.clip}; set it to that")
+            check_sight(sizes.init, loaded.sight, self.sight)
             self._draw(loaded.codec)
             self.steps_before = loaded.steps
             _check_size(size, self.space.downsampling * loaded.model.config.patch)
@@ -125,14 +123,10 @@ class DecoderRun(PartRun):
         model.standard.fit(torch.cat([source.embeddings(numbers) for source, numbers in to_fit(self.sources)]))
         return model
 
-    def _of_run(self) -> nn.Module:
-        """The network without its weights, which the checkpoint holds."""
-        try:
-            self.steps_before = int(self.stored["steps_before"])
-            self._draw(self.stored["codec"])
-            return Denoiser(DenoiserConfig.from_dict(self.stored["architecture"]))
-        except (KeyError, TypeError, ValueError) as error:  # a file that was edited by hand
-            raise ModelError(f"{self.out / RUN}: damaged ({error})") from error
+    def built(self, architecture: dict[str, Any]) -> nn.Module:
+        """See `PartRun`."""
+        self._draw(self.stored["codec"])
+        return Denoiser(DenoiserConfig.from_dict(architecture))
 
     def _draw(self, codec: str) -> None:
         """In this codec's latents; "" for pixels."""

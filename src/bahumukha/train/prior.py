@@ -21,14 +21,12 @@ from torch import Tensor, nn
 from bahumukha.data.code_batches import seen_and_held_out
 from bahumukha.data.embedded import Embedded, PictureBatch, PictureBatches
 from bahumukha.data.wording import plainly_said
-from bahumukha.errors import ModelError, UsageError
 from bahumukha.generate.priors import PriorSampling, sample_embeddings
 from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig, token_prior_loss
 from bahumukha.models.prior import DiffusionPrior, PriorConfig, prior_loss
 from bahumukha.models.text import TextFeatures
 from bahumukha.train import processes
-from bahumukha.train.checkpoints import RUN
-from bahumukha.train.unclip import EmbeddedPart, PartRun, listed, to_fit
+from bahumukha.train.unclip import EmbeddedPart, PartRun, check_sight, listed, to_fit
 from bahumukha.train.unclip_config import DiffusionSizes, PriorTraining, Start
 from bahumukha.zoo.pytorch import TorchClip
 from bahumukha.zoo.unclip import load_prior, save_prior
@@ -61,7 +59,7 @@ class PriorRun(PartRun):
         self.sources = part.of(config.data)
         judged = part.of(config.validation.sources) if config.validation else []
         torch.manual_seed(config.optimisation.seed)
-        model = self._of_run() if resume else self._fresh()
+        model = self.resumed() if resume else self._fresh()
         self.model = self.trained(model)  # type: ignore[assignment]
         self.batches = PictureBatches(
             self.sources,
@@ -117,8 +115,7 @@ class PriorRun(PartRun):
         sizes = self.config.model
         if isinstance(sizes, Start):
             loaded = load_prior(sizes.init)
-            if loaded.sight.fingerprint != self.sight.fingerprint:
-                raise UsageError(f"pictures.clip: {sizes.init} was trained with {loaded.sight.clip}; set it to that")
+            check_sight(sizes.init, loaded.sight, self.sight)
             self.steps_before = loaded.steps
             return loaded.model
         width = self.reader.model.config.text.width
@@ -137,15 +134,11 @@ class PriorRun(PartRun):
         tokens.code.fit(embeddings, torch.from_numpy(self.reader.encode_texts(texts)))
         return tokens
 
-    def _of_run(self) -> nn.Module:
-        """The network without its weights, which the checkpoint holds."""
-        try:
-            self.steps_before = int(self.stored["steps_before"])
-            if self.stored["network"] == "tokens":
-                return TokenPrior(TokenPriorConfig.from_dict(self.stored["architecture"]))
-            return DiffusionPrior(PriorConfig.from_dict(self.stored["architecture"]))
-        except (KeyError, TypeError, ValueError) as error:  # a file that was edited by hand
-            raise ModelError(f"{self.out / RUN}: damaged ({error})") from error
+    def built(self, architecture: dict[str, Any]) -> nn.Module:
+        """See `PartRun`."""
+        if self.stored["network"] == "tokens":
+            return TokenPrior(TokenPriorConfig.from_dict(architecture))
+        return DiffusionPrior(PriorConfig.from_dict(architecture))
 
 
 class PriorValidation:

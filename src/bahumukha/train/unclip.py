@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from bahumukha.data.embedded import Embedded, Embedder, embedded_pictures
 from bahumukha.data.pairs import SourceConfig
-from bahumukha.errors import UsageError
+from bahumukha.errors import ModelError, UsageError
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.runtime import thread_count
 from bahumukha.train import processes
-from bahumukha.train.checkpoints import BEST, LAST, read_checkpoint, read_run, write_run
+from bahumukha.train.checkpoints import BEST, LAST, RUN, read_checkpoint, read_run, write_run
 from bahumukha.train.config import to_table
 from bahumukha.train.loop import Report, train
 from bahumukha.train.unclip_config import PartTraining, PicturesConfig, Start
@@ -65,6 +65,10 @@ class PartRun(ABC):
     def told(self) -> tuple[str, str]:
         """What the card says: what the model is for, and the sources, a line each."""
 
+    @abstractmethod
+    def built(self, architecture: dict[str, Any]) -> nn.Module:
+        """The network of a run that is resumed, without its weights. Raises KeyError, TypeError or ValueError."""
+
     def more(self) -> dict[str, Any]:
         """What `run.json` needs besides the architecture to begin again."""
         return {}
@@ -101,6 +105,14 @@ class PartRun(ABC):
         (folder / CARD).write_text(self._card(name, steps, score), encoding="utf-8")
         return folder
 
+    def resumed(self) -> nn.Module:
+        """The network of `run.json` without its weights, which the checkpoint holds. Raises ModelError."""
+        try:
+            self.steps_before = int(self.stored["steps_before"])
+            return self.built(self.stored["architecture"])
+        except (KeyError, TypeError, ValueError) as error:  # a file that was edited by hand
+            raise ModelError(f"{self.out / RUN}: damaged ({error})") from error
+
     def trained(self, model: nn.Module) -> nn.Module:
         """Ready to learn, on this run's device."""
         return model.train().requires_grad_(True).to(self.device)
@@ -136,6 +148,12 @@ class EmbeddedPart:
             embedded_pictures(each, self.embedder, self._cache, threads=thread_count(), advance=self._advance)
             for each in sources
         ]
+
+
+def check_sight(init: str, theirs: Sight, ours: Sight) -> None:
+    """Raises UsageError where the model that a run starts from was trained with another CLIP than this run's."""
+    if theirs.fingerprint != ours.fingerprint:
+        raise UsageError(f"pictures.clip: {init} was trained with {theirs.clip}; set it to that")
 
 
 def to_fit(sources: Sequence[Embedded]) -> list[tuple[Embedded, Any]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +23,13 @@ from torch.nn import functional as F
 from bahumukha.data.crops import CropBatches, Crops, middle
 from bahumukha.data.decoded import decoded_pictures
 from bahumukha.data.pairs import SourceConfig
-from bahumukha.errors import ModelError, UsageError
+from bahumukha.errors import UsageError
 from bahumukha.images import save_image, to_uint8
 from bahumukha.models.degradation import degraded
 from bahumukha.models.denoiser import Condition, Denoiser, DenoiserConfig, enlarged, flow_loss
 from bahumukha.runtime import thread_count
 from bahumukha.sheets import contact_sheet
 from bahumukha.train import processes
-from bahumukha.train.checkpoints import RUN
 from bahumukha.train.decoder import as_pictures, drawn_with
 from bahumukha.train.reconstruction import decibels
 from bahumukha.train.unclip import SHEETS, PartRun, listed
@@ -54,7 +54,7 @@ class UpsamplerRun(PartRun):
         super().__init__(config, out, resume, device)
         self.config = config
         torch.manual_seed(config.optimisation.seed)
-        model = self._of_run() if resume else self._fresh()
+        model = self.resumed() if resume else self._fresh()
         self.model = self.trained(model)  # type: ignore[assignment]
         self.pictures = [self._decoded(source, None) for source in config.data]
         self.batches = CropBatches(
@@ -112,13 +112,9 @@ class UpsamplerRun(PartRun):
             raise UsageError(f"pictures.size: {p.size} is not a multiple of {patch}, the pixels of a token")
         return model
 
-    def _of_run(self) -> nn.Module:
-        """The network without its weights, which the checkpoint holds."""
-        try:
-            self.steps_before = int(self.stored["steps_before"])
-            return Denoiser(DenoiserConfig.from_dict(self.stored["architecture"]))
-        except (KeyError, TypeError, ValueError) as error:  # a file that was edited by hand
-            raise ModelError(f"{self.out / RUN}: damaged ({error})") from error
+    def built(self, architecture: dict[str, Any]) -> nn.Module:
+        """See `PartRun`."""
+        return Denoiser(DenoiserConfig.from_dict(architecture))
 
 
 class UpsamplerValidation:
