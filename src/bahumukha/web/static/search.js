@@ -36,13 +36,14 @@ export function prepare() {
   byId("filters").addEventListener("input", debounced(refresh, 140));
   byId("filters").addEventListener("reset", () => setTimeout(refresh));
   byId("duplicates-button").addEventListener("click", toggleDuplicates);
+  byId("folders-button").addEventListener("click", toggleFolders);
   byId("duplicates-options").addEventListener("input", refresh);
   listen("index", indexing);
 }
 
 export function show() {
   refresh();
-  folders();
+  if (!byId("folders").hidden) folders();
 }
 
 /** The page's own words, in another language now. */
@@ -210,11 +211,17 @@ function indexing(state) {
   wasIndexing = state.running;
 }
 
+async function toggleFolders() {
+  const panel = byId("folders");
+  if (panel.hidden) await folders();
+  panel.hidden = !panel.hidden;
+  byId("folders-button").setAttribute("aria-expanded", String(!panel.hidden));
+}
+
 async function folders() {
   try {
     const { folders: found } = await get("/folders");
-    byId("folders").hidden = !found.length;
-    byId("folder-list").replaceChildren(...found.map((folder) => el("li", {}, el("code", {}, folder.path), t("folders.pictures", { count: folder.pictures }),
+    byId("folder-list").replaceChildren(...(found.length ? [] : [el("li", {}, t("folders.none"))]), ...found.map((folder) => el("li", {}, el("code", {}, folder.path), t("folders.pictures", { count: folder.pictures }),
       el("button", { class: "button small quiet", type: "button", onclick: () => again(folder) }, t("folders.index")))));
   } catch (error) {
     toast(error.message);
