@@ -15,7 +15,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check src tests bench recipes
 	$(BIN)/ruff format --check src tests bench recipes
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -rs --numprocesses auto --dist loadfile
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
