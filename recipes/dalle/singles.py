@@ -43,6 +43,18 @@ def is_single(scene: Scene) -> bool:
     return alone and first.paint is not None and not is_held_out(first.style, first.key)
 
 
+def write(stream: Iterator[tuple[Image.Image, dict]], count: int, out: Path) -> None:
+    """The first `count` pictures as JPEG files, and their records in `scenes.jsonl`."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "scenes.jsonl").open("w", encoding="utf-8") as file:
+        for number, (picture, record) in enumerate(islice(stream, count)):
+            name = f"{number:06d}.jpg"
+            picture.save(out / name, quality=92, subsampling=0)
+            file.write(json.dumps({"file": name, **record}, ensure_ascii=False) + "\n")
+            if (number + 1) % 1000 == 0:
+                print(f"{number + 1} of {count}", flush=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Write pictures and their listing."""
     parser = argparse.ArgumentParser(prog="recipes.dalle.singles", description=(__doc__ or "").splitlines()[0])
@@ -54,15 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.count < 1 or args.size < 16:
         parser.error("--count takes 1 or more, --size 16 or more")
-    args.out.mkdir(parents=True, exist_ok=True)
-    library = library_of(args.cache)
-    with (args.out / "scenes.jsonl").open("w", encoding="utf-8") as file:
-        for number, (picture, record) in enumerate(islice(singles(library, args.seed, args.size), args.count)):
-            name = f"{number:06d}.jpg"
-            picture.save(args.out / name, quality=92, subsampling=0)
-            file.write(json.dumps({"file": name, **record}, ensure_ascii=False) + "\n")
-            if (number + 1) % 1000 == 0:
-                print(f"{number + 1} of {args.count}", flush=True)
+    write(singles(library_of(args.cache), args.seed, args.size), args.count, args.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Single things in a colour: what they are, and what is left out; on a tiny library."""
+"""Single things in a colour, and pairs of things: what they are, and what is left out; on a tiny library."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from bahumukha.data.scene_vectors import Concept, Library, measured_drawing
 from bahumukha.data.scenes import Scene
+from recipes.dalle import pairs as recipe_of_pairs
 from recipes.dalle import singles as recipe
 from recipes.pictograms.render import HELD_OUT_SET
 from recipes.pictograms.scenes import EDITION
@@ -43,6 +44,18 @@ def test_one_thing_of_another_colour_and_nothing_that_is_held_out(
     assert not any(scene.held_out() for scene in scenes)
     plain = drawn[0][1]["captions"]["en"][0]
     assert objects[0].name in plain and objects[0].paint is not None and objects[0].paint in plain
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_pairs_are_two_large_things_of_the_closed_vocabulary(library: Library, split: str) -> None:
+    assert len(recipe_of_pairs.THINGS) == 125 and all(name == name.strip() for name in recipe_of_pairs.THINGS)
+    drawn = list(islice(recipe_of_pairs.pairs(library, 0, 40, split), 20))
+    scenes = [Scene.from_record(record["scene"]) for _, record in drawn]
+    assert {each.name for scene in scenes for each in scene.objects} <= {"cat", "dog", "car"}, "cup is no word of it"
+    assert all(len(scene.objects) == 2 and scene.arrangement != "alone" for scene in scenes)
+    assert all(each.size == "large" and each.count == 1 for scene in scenes for each in scene.objects)
+    assert all(bool(scene.held_out()) == (split == "validation") for scene in scenes)
+    assert len({scene.arrangement for scene in scenes}) == 4
 
 
 def test_files_are_written_with_their_listing(library: Library, tmp_path: Path) -> None:
