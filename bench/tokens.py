@@ -20,10 +20,12 @@ def sliding(photos: Path | None = None) -> None:
 
     from bahumukha import runtime
     from bahumukha.models.tokens import TokenTransformer, TokenTransformerConfig
+    from bahumukha.nn.causal import laid_out_for_sampling
 
     torch.set_num_threads(runtime.thread_count(None))
     torch.manual_seed(0)
-    model = TokenTransformer(TokenTransformerConfig(codes=1000, grid=GRID)).eval()
+    # Laid out as every model that is loaded; without the cache it makes no difference.
+    model = laid_out_for_sampling(TokenTransformer(TokenTransformerConfig(codes=1000, grid=GRID)).eval())
     _beside(model, GRID, None)
     _beside(model, (GRID[0], 2 * GRID[1]), None)
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from bahumukha.nn.causal import EPSILON, Cache, CausalAttention, CausalBlock
+from bahumukha.nn.causal import EPSILON, Cache, CausalAttention, CausalBlock, laid_out_for_sampling
 from bahumukha.nn.rotary import rotated, rotation
 
 
@@ -103,3 +103,17 @@ def test_sizes_that_do_not_fit() -> None:
         rotation(places(1, 1), 6)
     with pytest.raises(ValueError, match="width 10 is not a multiple of heads 4"):
         CausalAttention(10, 4)
+
+
+def test_the_layout_for_sampling_changes_nothing_but_the_layout() -> None:
+    torch.manual_seed(0)
+    block = CausalBlock(16, 2).eval()
+    x, turn = torch.randn(2, 6, 16), rotation(places(2, 3), 8)
+    before, weights = block(x, turn), {key: value.clone() for key, value in block.state_dict().items()}
+    assert laid_out_for_sampling(block) is block
+    wide, narrow = block.mlp[0].weight, block.mlp[2].weight
+    assert wide.stride() == (1, 64) and narrow.stride() == (64, 1), "64 numbers lie together, either way"
+    assert all(torch.equal(value, weights[key]) for key, value in block.state_dict().items())
+    assert torch.allclose(block(x, turn), before, atol=1e-5)
+    block.load_state_dict(weights)
+    assert wide.stride() == (1, 64)

@@ -138,7 +138,7 @@ def sample_ids(
     return drawn_rows(windows, ids, sampling, random_numbers(seed, count, grid).to(device))
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def drawn_rows(windows: Windows, ids: Tensor, sampling: Sampling, random: Tensor) -> Iterator[Tensor]:
     """Draw what is OPEN in ids (B, rows, columns), with `random` (B, rows, columns) in [0, 1); ids after each row."""
     windows.model.eval()

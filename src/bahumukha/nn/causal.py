@@ -58,6 +58,19 @@ class Cache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
 
+def laid_out_for_sampling(model: nn.Module) -> nn.Module:
+    """The same model, of each Linear's weight (out, in) the longer side lying together in memory.
+
+    One token at a time is a product with one row, and all its time goes into reading weights: along 1280 numbers that
+    is 1.5 to 1.7 times faster than along 320, and no slower for many rows (`python -m bench tokens`). `state_dict` and
+    `load_state_dict` see no difference.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.out_features > module.in_features:
+            module.weight.data = module.weight.data.t().contiguous().t()
+    return model
+
+
 class CausalAttention(nn.Module):
     """Multi-head attention of each token to itself and those before it."""
 

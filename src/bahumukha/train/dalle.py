@@ -231,6 +231,8 @@ def _fresh(config: DalleTraining, encoder: Encoder, sources: Sequence[Encoded]) 
         folder, loaded = find(config.model.init), load_dalle(config.model.init)
         if _lasting(loaded.codec) != _lasting(config.codes.codec):
             raise UsageError(f"codes.codec: {config.model.init} draws the codes of {loaded.codec}; set it to that")
+        for weight in loaded.model.parameters():  # laid out for sampling; a run resumed has them plain, bit for bit
+            weight.data = weight.data.contiguous()
         return _Beginning(loaded.model, Tokenizer.from_file(str(folder / TOKENIZER)), loaded.steps)
     words = words_of(config.text, sources, config.captions.languages)
     sizes = config.model.sized(

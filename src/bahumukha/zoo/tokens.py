@@ -17,6 +17,7 @@ from torch import nn
 
 from bahumukha.errors import ModelError
 from bahumukha.models.tokens import TokenTransformer, TokenTransformerConfig
+from bahumukha.nn.causal import laid_out_for_sampling
 from bahumukha.zoo.checkpoints import read_tensors
 from bahumukha.zoo.folder import CONFIG, FORMAT, WEIGHTS, find, read_json
 
@@ -81,7 +82,10 @@ def codec_and_steps(data: Mapping[str, Any], folder: Path) -> tuple[str, int]:
 
 
 def rebuilt(build: Callable[[Any], M], data: Mapping[str, Any], folder: Path) -> M:
-    """The network of 'architecture' with the folder's weights: float32, in eval mode, frozen. Raises ModelError."""
+    """The network of 'architecture' with the folder's weights: float32, in eval mode, frozen, laid out for sampling.
+
+    Raises ModelError.
+    """
     try:
         model = build(data.get("architecture"))
     except (TypeError, ValueError) as error:
@@ -92,7 +96,7 @@ def rebuilt(build: Callable[[Any], M], data: Mapping[str, Any], folder: Path) ->
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder / WEIGHTS}: the weights do not fit 'architecture' ({reason})") from error
-    return model.eval().requires_grad_(False)
+    return laid_out_for_sampling(model).eval().requires_grad_(False)
 
 
 def write_model(
