@@ -19,7 +19,17 @@ from bahumukha.models.spaces import Latents, Pixels
 from bahumukha.models.text import TextFeatures, TextTowerConfig
 from bahumukha.models.vit import ViTConfig
 from bahumukha.zoo.fake import ColourEncoder
-from bahumukha.zoo.unclip import LoadedDecoder, LoadedPrior, LoadedUnclip, LoadedUpsampler, Sight
+from bahumukha.zoo.unclip import (
+    LoadedDecoder,
+    LoadedPrior,
+    LoadedUnclip,
+    LoadedUpsampler,
+    Sight,
+    save_decoder,
+    save_prior,
+    save_unclip,
+    save_upsampler,
+)
 from tests import tiny_models
 
 DIM, TEXT_WIDTH = 8, 6
@@ -51,6 +61,24 @@ def make_clip(folder: Path, *, seed: int = 0) -> Path:
     tiny_models.make_clip_folder(folder, seed=seed, architecture=model.config.to_dict())
     save_file(model.state_dict(), folder / "model.safetensors")
     return folder
+
+
+def make_unclip_folder(folder: Path) -> Path:
+    """FOLDER/clip, FOLDER/unclip of 8 x 8 pixels, 16 x 16 when enlarged, and FOLDER/tokens, a prior of the other kind;
+    weights large enough for captions to matter. Returns the second."""
+    clip = make_clip(folder / "clip")
+    sight = Sight(str(clip), "tiny-0")
+    sizes: dict[str, Any] = {"dim": tiny_models.DIM, "text_length": tiny_models.CONTEXT}
+    styles: dict[str, Any] = {"sight": sight, "steps": 3, "styles": ("noto", "fluent-emoji"), "weights": "float32"}
+    save_prior(tiny_prior(**sizes), folder / "prior", name="p", **styles)
+    save_prior(tiny_token_prior(**sizes), folder / "tokens", name="t", **styles)
+    decoder = tiny_denoiser(spread=0.1, predicts="velocity", **sizes)
+    save_decoder(decoder, folder / "decoder", name="d", sight=sight, codec="", steps=5, weights="float32")
+    large = tiny_denoiser(given=3, dim=0, text_width=0, spread=0.1)
+    save_upsampler(large, folder / "upsampler", name="u", factor=2, steps=6, weights="float32")
+    parts = {part: folder / part for part in ("prior", "decoder", "upsampler")}
+    save_unclip(folder / "unclip", name="tiny", **parts)
+    return folder / "unclip"
 
 
 def tiny_prior(**changes: Any) -> DiffusionPrior:

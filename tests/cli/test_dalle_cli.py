@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bahumukha.cli import drawn
+from bahumukha.cli import candidates, drawn
 from bahumukha.generate.dalle import complete
 from bahumukha.generate.dalle_config import CompletionConfig
 from bahumukha.images import to_uint8
@@ -120,7 +120,7 @@ def test_a_picture_holds_what_makes_it_again(run: Any, bahu: Any, folder: Path, 
 
 def test_the_style_is_said_behind_the_prompt(run: Any, folder: Path) -> None:
     config = drawn.settings({"prompt": "a cat", "style": "fluent-emoji"}, None, [])
-    assert drawn.caption_of(config) == "a cat, fluent emoji style"
+    assert config.caption == "a cat, fluent emoji style"
     ran = run("generate", "a cat", "--style", "woodcut")
     assert ran.code == 1 and "style: 'woodcut' was given" in ran.err and "takes one of noto, fluent-emoji" in ran.err
     assert not Path("generated").exists()
@@ -141,7 +141,7 @@ def test_larger_pictures_and_a_video(run: Any) -> None:
     assert pixels("cats.png").shape == (32, 48, 3)
     with av.open("cats.mp4") as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert len(frames) == 4 + drawn.HELD, "one a row of tokens, and the last one held"
+    assert len(frames) == 4 + candidates.HELD, "one a row of tokens, and the last one held"
     assert frames[0].shape == (2 * 32 * 5, 2 * 48 * 5, 3), "three pictures in two columns, enlarged"
     assert np.abs(frames[0][320 // 4 : 320 // 2 - 8, 8:200].astype(int) - 128).max() < 12, "not drawn yet: grey"
 

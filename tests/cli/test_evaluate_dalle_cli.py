@@ -36,7 +36,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         torch.manual_seed(0)
         return TrunkDistance(timm.create_model("tf_efficientnet_lite0", num_classes=0))
 
-    monkeypatch.setattr(drawn, "_encoder", lambda name: ShapeEncoder())
+    monkeypatch.setattr(drawn, "encoder", lambda name: ShapeEncoder())
     monkeypatch.setattr(perceptual, "trunk_distance", trunk)
     monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
     monkeypatch.chdir(tmp_path)

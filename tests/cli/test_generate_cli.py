@@ -393,7 +393,7 @@ def test_frames_of_an_older_run_do_not_stay(bahu: Any, walk: Path) -> None:
         (["a | :2"], "PROMPT"),
         (["a:1:2:3"], "weight and stop"),
         (["inside=a"], "mask"),
-        (["a", "--with", "unclip"], "--with unclip: is not part of this version"),
+        (["a", "--with", "unclip"], "no model 'starter/unclip'"),
         (["a", "--with", "crayons"], "--with crayons"),
         (["a", "--style", "noto"], "--style noto"),
         (["a", "--seed", "-1"], "--seed"),

@@ -42,10 +42,11 @@ def commands() -> typer.Typer:
         search,
         serve,
         train,
+        vary,
         weights,
     )
 
-    making = (generate, complete, evaluate, evaluate_dalle, codec, train)
+    making = (generate, complete, vary, evaluate, evaluate_dalle, codec, train)
     for group in (classify, search, *making, models, weights, serve, demo):
         group.register(app)
     return app

@@ -38,11 +38,17 @@ Examples:
 
   bahu generate "a cat" --with dalle -n 4 --set candidates=64 --set guidance=4 --video cats.mp4
 
+  bahu generate "a cat" --with unclip -n 4 --steps 30 --set decoder.guidance=3 --set candidates=16
+
 Ctrl-C keeps the best picture so far; --resume goes on exactly where it was.
 """
 
-SYSTEMS = ("vqgan-clip", "dalle", "unclip")
-NOT_YET = "is not part of this version yet; vqgan-clip and dalle are"
+PAINTED, DRAWN = "vqgan-clip", {"dalle": "drawn", "unclip": "unclip"}
+"""The system that paints, which is the usual one; those that draw candidates -> the module here with their work."""
+SYSTEMS = (PAINTED, *DRAWN)
+OF_OTHERS: dict[str, tuple[str, ...]] = {"steps": (PAINTED, "unclip")}
+OF_OTHERS |= {name: (PAINTED,) for name in ("drawer", "quality", "frames", "resume", "save-every")}
+"""Options that not every system takes -> those that do; `--style` is of those that draw."""
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +67,9 @@ def generate(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option("-n", metavar="N", min=1, max=1000, help="How many pictures (default: 1; with dalle the best 9)."),
+        typer.Option(
+            "-n", metavar="N", min=1, max=1000, help="How many pictures (default: 1; with dalle and unclip the best 9)."
+        ),
     ] = None,
     seed: Annotated[str | None, typer.Option(metavar="SEED", help="A whole number or any text (default: 0).")] = None,
     size: Annotated[
@@ -76,7 +84,7 @@ def generate(
     quality: Annotated[
         str | None, typer.Option(metavar="TIER", help="draft, normal, better or best (default: normal).")
     ] = None,
-    style: Annotated[str | None, typer.Option(metavar="NAME", help="Of --with dalle: the style to draw in.")] = None,
+    style: Annotated[str | None, typer.Option(metavar="NAME", help="Of --with dalle and unclip: the style.")] = None,
     frames: Annotated[
         Path | None, typer.Option(metavar="DIR|VIDEO", help="Paint over each of these frames, one after another.")
     ] = None,
@@ -95,28 +103,26 @@ def generate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a picture, nothing else on stdout.")] = False,
 ) -> None:
-    """Make pictures of a sentence: painted, guided by CLIP, or with dalle drawn by the dozen, the best ones kept.
+    """Make pictures of a sentence: painted, guided by CLIP; or drawn by the dozen, the best ones kept: with dalle token
+    by token, with unclip out of noise.
 
     Each PNG holds all its settings: --config PICTURE.png makes it again.
     """
-    system = with_ or (config and work("pictures").system_of(config)) or SYSTEMS[0]
+    system = with_ or (config and work("pictures").system_of(config)) or PAINTED
     if system not in SYSTEMS:
         raise UsageError(f"--with {system}: it is one of {', '.join(SYSTEMS)}")
-    if system == "unclip":
-        raise UsageError(f"--with {system}: {NOT_YET}")
     given: dict[str, Any] = {"prompt": prompt, "seed": seed, "size": size}
-    if system == "dalle":
-        of_painting = {"steps": steps, "drawer": drawer, "quality": quality, "frames": frames, "resume": resume}
-        for name, value in (of_painting | {"save-every": save_every}).items():
-            if value is not None:
-                raise UsageError(f"--{name}: belongs to --with vqgan-clip; leave it out with dalle")
-        drawn = work("drawn")
-        settings = drawn.settings(said(given | {"style": style, "pictures": count}), config, set_ or [])
+    if system in DRAWN:
+        of_others = {"drawer": drawer, "quality": quality, "frames": frames, "resume": resume, "save-every": save_every}
+        _check_options(of_others | {"steps": steps}, system)
+        drawn = work(DRAWN[system])
+        settings = drawn.settings(said(given | {"steps": steps, "style": style, "pictures": count}), config, set_ or [])
         drawn.draw_pictures(settings, out, video, json, "generate")
         return
     if style is not None:
         raise UsageError(
-            f"--style {style}: belongs to --with dalle; here say it in the prompt, as '… in the style of a woodcut'"
+            f"--style {style}: belongs to --with {' and '.join(DRAWN)}; here say it in the prompt, as '… in the style"
+            " of a woodcut'"
         )
     guided = work("guided")
     given = said(given | {"steps": steps, "drawer": drawer})
@@ -131,6 +137,13 @@ def generate(
         runs = guided.new_runs(settings, out, count or 1, video, save_every)
     with stop_signals(lambda: note_line(STOPPING)) as stop:
         guided.paint_runs(runs, stop, json)
+
+
+def _check_options(given: dict[str, Any], system: str) -> None:
+    """Raises UsageError for one that the system does not take."""
+    for name in said(given):
+        if system not in OF_OTHERS[name]:
+            raise UsageError(f"--{name}: belongs to --with {' and '.join(OF_OTHERS[name])}; leave it out with {system}")
 
 
 def said(options: dict[str, Any]) -> dict[str, Any]:

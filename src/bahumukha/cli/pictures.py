@@ -42,13 +42,18 @@ def read_made(picture: Path) -> dict[str, Any]:
     return made
 
 
-def read_settings(file: Path, system: str) -> dict[str, Any]:
-    """The settings in a TOML file, or in a PNG that `--with SYSTEM` made. Raises UsageError, ImageError."""
+def read_settings(file: Path, system: str, command: str | None = None) -> dict[str, Any]:
+    """The settings in a TOML file, or in a PNG that `--with SYSTEM` made, by this command if one is named.
+
+    Raises UsageError, ImageError.
+    """
     if not is_png(file):
         return read_table(file)
     made = read_made(file)
     if made.get("with") != system:
         raise UsageError(f"--config {shown(file)}: was made {_origin(made)}; these are settings of {system}")
+    if command is not None and made.get("command") != command:
+        raise UsageError(f"--config {shown(file)}: was made by bahu {made.get('command')}; take that command")
     return made["settings"]
 
 
