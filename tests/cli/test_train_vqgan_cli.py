@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bahumukha.models.vqgan import build_codec
 from bahumukha.zoo.cards import read_card
 from bahumukha.zoo.codecs import load_codec, save_codec
 from tests.cli.conftest import without_clock
@@ -132,6 +133,23 @@ def test_the_best_weights_can_be_what_comes_out(tmp_path: Path, bahu: Callable[.
     kept = torch.load(tmp_path / "run/best.pt", weights_only=True)["model"]
     out = load_codec(tmp_path / "run/model").state_dict()
     assert all(torch.equal(out[name], kept[name]) for name in kept)
+
+
+@pytest.mark.parametrize("kind", ["fsq", "vq"])
+def test_a_frozen_encoder_keeps_what_the_codes_mean(tmp_path: Path, bahu: Callable[..., Any], kind: str) -> None:
+    data = write_folder(tmp_path / "data")
+    model = build_codec(
+        {"kind": "vit", "width": 32, "heads": 2, "fine_width": 16, "encoder_layers": 1, "decoder_layers": 1}
+        | {"quantizer": {"kind": kind, "codes": 32, "code_dim": 4, "levels": [5, 5]}}
+    )
+    save_codec(model, tmp_path / "first", "first", 10)
+    more = f"average = 0.9\n{CRITIC}"
+    frozen = ("--init", tmp_path / "first", "--set", "model.freeze_encoder=true")
+    ran = bahu("train", "vqgan", config(tmp_path, data, more, steps=6), *frozen, "--out", tmp_path / "run")
+    assert ran.code == 0, ran.err
+    before, after = (load_codec(folder).state_dict() for folder in (tmp_path / "first", tmp_path / "run/model"))
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("decoder.") for name in moved)
 
 
 # --- stopping and going on

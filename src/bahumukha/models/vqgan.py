@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,6 +44,22 @@ class Codec(nn.Module, ABC):
         self.encoder, self.quantizer, self.decoder = encoder, quantizer, decoder
         self.downsampling = downsampling
         self.codes, self.latent_channels = quantizer.codes, quantizer.dim
+        self.encoder_frozen = False
+
+    def freeze_encoder(self) -> Self:
+        """From now on only the decoder learns: ids keep their meaning, and what draws them need not learn again."""
+        self.encoder_frozen = True
+        for part in (self.encoder, self.quantizer):
+            part.requires_grad_(False)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`; a frozen codebook stays in eval mode, where it neither moves nor is counted."""
+        super().train(mode)
+        if self.encoder_frozen:
+            self.encoder.eval()
+            self.quantizer.eval()
+        return self
 
     @property
     def latent_range(self) -> tuple[float, float]:

@@ -57,6 +57,8 @@ class VqganRun:
         torch.manual_seed(config.optimisation.seed)
         self.beginning = _of_run(out) if resume else _fresh(config)
         self.codec = self.beginning.codec.train().requires_grad_(True).to(self.device)
+        if isinstance(config.model, Start) and config.model.freeze_encoder:
+            self.codec.freeze_encoder()
         _check_sizes(config.batch.sizes, self.codec)
         self.objective = Reconstruction(self.codec, config.loss, _perceptual(config.loss, self.device), config.critic)
         self.pictures = [self._decoded(source, None) for source in config.data]

@@ -20,6 +20,8 @@ class Start:
 
     init: str
     """Name or folder of a model, as `starter/vqgan`."""
+    freeze_encoder: bool = False
+    """Only the decoder learns: ids keep their meaning, and a DALL-E of the codec's need not learn again."""
 
 
 @dataclass(frozen=True)
