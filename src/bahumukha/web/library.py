@@ -113,15 +113,15 @@ class Library:
     def rows(self, ledger: Ledger, ids: Sequence[int]) -> list[Shown]:
         """What is known of these pictures, in this order, without those whose files are gone or may not be shown."""
         found: dict[int, Shown] = {}
+        may_show = _Showable(self.roots(ledger))
         for start in range(0, len(ids), AT_ONCE):
             part = list(ids[start : start + AT_ONCE])
             marks = ", ".join("?" * len(part))
             for row in ledger.select(f"SELECT {_COLUMNS} FROM files WHERE id IN ({marks})", part):
-                shown = _shown(row)
-                if shown is not None:
-                    found[shown.id] = shown
-        roots = self.roots(ledger)
-        return [found[id] for id in ids if id in found and _is_inside(found[id].path, roots)]
+                path = os.fsdecode(row[1])
+                if may_show(path):
+                    found[row[0]] = _shown(row, path)
+        return [found[id] for id in ids if id in found]
 
     def ids(self, ledger: Ledger, paths: Sequence[str]) -> list[int]:
         """Of the pictures at these paths, in their order."""
@@ -195,12 +195,29 @@ class Library:
         return found
 
 
-def _shown(row: tuple) -> Shown | None:
-    id, path, content, *rest = row
-    name = os.fsdecode(path)
-    if not os.path.exists(name):  # what cannot be opened helps no one
-        return None
-    return Shown(id, name, content.hex() if content else "", *rest)
+class _Showable:
+    """Whether files are there, and where links lead, inside the folders. Each folder is looked at once."""
+
+    def __init__(self, roots: Sequence[str]) -> None:
+        self.roots = roots
+        self._folders: dict[str, bool] = {}
+
+    def __call__(self, path: str) -> bool:
+        try:
+            is_link = stat.S_ISLNK(os.lstat(path).st_mode)
+        except (OSError, ValueError):
+            return False
+        if is_link:
+            return os.path.exists(path) and _is_inside(path, self.roots)
+        folder = os.path.dirname(path)
+        if folder not in self._folders:
+            self._folders[folder] = _is_inside(folder, self.roots)
+        return self._folders[folder]
+
+
+def _shown(row: tuple, path: str) -> Shown:
+    id, _, content, *rest = row
+    return Shown(id, path, content.hex() if content else "", *rest)
 
 
 def _is_inside(path: str, roots: Sequence[str]) -> bool:

@@ -94,7 +94,10 @@ class OnnxClip:
             return self._text_tower({"ids": ids, "mask": mask})
 
         batches = list(_batches(by_length, TEXT_BATCH))
-        for rows, part in zip(batches, in_order(encode, batches, self.threads), strict=True):
+        # One sentence, as a search has, is not worth a pool of threads.
+        threads = in_order(encode, batches, self.threads) if len(batches) > 1 else None
+        parts = threads or (encode(rows, threading.Event()) for rows in batches)
+        for rows, part in zip(batches, parts, strict=True):
             embeddings[rows] = part
         return embeddings
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request, Response
+from pydantic import BaseModel
 
 from bahumukha.web.library import Shown
 from bahumukha.web.schemas import LARGEST_ID, MOST_AT_ONCE, Picture, Problem
@@ -25,7 +26,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 """Every address may answer these."""
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # async: a plain function would be called in another thread
     services: Services = request.app.state.services
     return services
 
@@ -34,6 +35,11 @@ Served = Annotated[Services, Depends(_services)]
 PictureId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 Limit = Annotated[int, Query(ge=1, le=MOST_AT_ONCE)]
+
+
+def json_of(answer: BaseModel) -> Response:
+    """An answer as it goes over the line. FastAPI would check it again first, in another thread."""
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def picture_of(shown: Shown, score: float | None = None) -> Picture:

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from bahumukha.search.paths import text_of
 from bahumukha.web.library import Shown
-from bahumukha.web.routes import PROBLEMS, Limit, Offset, PictureId, Served, common, following, picture_of
+from bahumukha.web.routes import PROBLEMS, Limit, Offset, PictureId, Served, common, following, json_of, picture_of
 from bahumukha.web.schemas import Facet, Facets, PictureDetails, PicturePage
 from bahumukha.web.services import Services
 from bahumukha.web.thumbnails import BROWSERS_READ
@@ -30,22 +30,23 @@ def _image(*types: str) -> dict[str, Any]:
     return {"response_class": Response, "responses": {200: {"content": content, "description": "A picture."}}}
 
 
-@router.get("/pictures")
+@router.get("/pictures", response_model=PicturePage)
 def pictures(
     served: Served,
     where: Annotated[str | None, Query(max_length=1000)] = None,
     offset: Offset = 0,
     limit: Limit = 60,
-) -> PicturePage:
+) -> Response:
     """Pictures by when they were taken, the newest first."""
     started = time.perf_counter()
     total, rows = served.library.browse(where, offset, limit)
-    return PicturePage(
+    page = PicturePage(
         total=total,
         pictures=[picture_of(row) for row in rows],
         next=following(offset, limit, total),
         seconds=round(time.perf_counter() - started, 4),
     )
+    return json_of(page)
 
 
 @router.get("/facets")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Query, UploadFile
+from fastapi import APIRouter, Query, Response, UploadFile
 
 from bahumukha.errors import UsageError
 from bahumukha.search.duplicates import find_duplicates
-from bahumukha.web.routes import PROBLEMS, Limit, Offset, PictureId, Served, following, picture_of
+from bahumukha.web.routes import PROBLEMS, Limit, Offset, PictureId, Served, following, json_of, picture_of
 from bahumukha.web.schemas import (
     DuplicateGroup,
     DuplicatePage,
@@ -24,8 +24,8 @@ from bahumukha.web.services import Services
 router = APIRouter(tags=["search"], responses=PROBLEMS)
 
 
-@router.post("/search")
-def search(request: SearchRequest, served: Served) -> PicturePage:
+@router.post("/search", response_model=PicturePage)
+def search(request: SearchRequest, served: Served) -> Response:
     """Pictures that suit a sentence, a picture, and what else is added and subtracted, best first."""
     started = time.perf_counter()
     main = [
@@ -50,14 +50,14 @@ def upload(file: UploadFile, served: Served) -> UploadedPicture:
     return UploadedPicture(upload=served.searcher.upload(image), width=image.width, height=image.height)
 
 
-@router.get("/pictures/{id}/similar")
+@router.get("/pictures/{id}/similar", response_model=PicturePage)
 def similar(
     id: PictureId,
     served: Served,
     offset: Offset = 0,
     limit: Limit = 60,
     cutoff: Annotated[str | None, Query(pattern=r"^auto$")] = None,
-) -> PicturePage:
+) -> Response:
     """Pictures like this one, without itself."""
     started = time.perf_counter()
     served.library.picture(id)
@@ -101,10 +101,11 @@ def _part(term: Term, sign: int) -> Part:
     return Part(sign * term.weight, text=term.text, picture=term.picture, upload=term.upload)
 
 
-def _page(found: Found, offset: int, limit: int, started: float) -> PicturePage:
-    return PicturePage(
+def _page(found: Found, offset: int, limit: int, started: float) -> Response:
+    page = PicturePage(
         total=found.total,
         pictures=[picture_of(shown, score) for shown, score in found.pictures],
         next=following(offset, limit, found.total),
         seconds=round(time.perf_counter() - started, 4),
     )
+    return json_of(page)
