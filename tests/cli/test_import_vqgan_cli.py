@@ -1,4 +1,4 @@
-"""`bahu models import` of a VQGAN's checkpoint."""
+"""`bahu models import` of a VQGAN's checkpoint, and of a discrete VAE's two files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from bahumukha.models.dvae import Dvae, DvaeConfig
 from bahumukha.zoo.codecs import load_codec
+from bahumukha.zoo.convert import from_ours
+from bahumukha.zoo.dvae import keys
 from tests import taming_models as taming
 
 
@@ -71,3 +75,20 @@ def test_mistakes_are_one_line(bahu: Any, made: Any, data_home: Path, arguments:
     ran = bahu("models", "import", *(each.replace("FOLDER", str(made[0])) for each in arguments))
     assert ran.code == 1 and message in ran.err and ran.err.count("\n") == 1
     assert not (data_home / "models").exists()
+
+
+def test_the_two_files_of_a_discrete_vae(bahu: Any, tmp_path: Path, data_home: Path) -> None:
+    model = Dvae(DvaeConfig(codes=24, n_hid=8, n_init=4, n_blk_per_group=1, groups=3)).eval()
+    theirs = from_ours(model.state_dict(), list(keys(model.state_dict())))
+    for part in ("encoder", "decoder"):
+        state = {key.removeprefix(f"{part}."): t for key, t in theirs.items() if key.startswith(part)}
+        save_file(state, tmp_path / f"{part}.safetensors")
+    ran = bahu("models", "import", tmp_path / "encoder.safetensors", tmp_path / "decoder.safetensors")
+    assert ran.code == 0 and "try: bahu reconstruct PICTURE --model openai/dvae" in ran.out, ran.err
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    assert torch.equal(load_codec("openai/dvae").encode(x), model.encode(x))
+
+    (tmp_path / "encoder.pkl").write_bytes(b"")
+    (tmp_path / "decoder.pkl").write_bytes(b"")
+    ran = bahu("models", "import", tmp_path / "encoder.pkl", tmp_path / "decoder.pkl", "--name", "other")
+    assert ran.code == 1 and "encoder.pkl: a pickled module" in ran.err and ran.err.count("\n") == 1

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from bahumukha.zoo.exporting import Format
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
+WEIGHTS = (".ckpt", ".safetensors", ".pt", ".pth", ".bin", ".pkl", ".pickle")
+"""Endings of files of weights; what is pickled is told how it can be converted."""
+DVAE = "openai/dvae"
 FORMATS: tuple[Format, ...] = ("onnx", "open_clip", "transformers")
 
 IMPORT_EXAMPLES = """Examples:
@@ -28,7 +31,9 @@ bahu models import ViT-B-16/mine --weights epoch_32.pt
 
 bahu models import ./clip-vit-base-patch32 --precision int8
 
-bahu models import vqgan_imagenet_f16_1024.ckpt vqgan_imagenet_f16_1024.yaml"""
+bahu models import vqgan_imagenet_f16_1024.ckpt vqgan_imagenet_f16_1024.yaml
+
+bahu models import encoder.safetensors decoder.safetensors --name openai/dvae"""
 
 EXPORT_EXAMPLES = """Examples:
 
@@ -55,12 +60,15 @@ def import_weights(
         typer.Argument(
             metavar="SOURCE",
             help="ARCHITECTURE/TAG as OpenCLIP names them, a folder of transformers' CLIPModel or SiglipModel, or a "
-            "checkpoint of a taming-transformers VQGAN.",
+            "checkpoint of a taming-transformers VQGAN, or the encoder of DALL-E's discrete VAE.",
         ),
     ],
     config: Annotated[
         Path | None,
-        typer.Argument(metavar="CONFIG", help="A VQGAN's .yaml (default: beside the checkpoint, of the same name)."),
+        typer.Argument(
+            metavar="CONFIG",
+            help="A VQGAN's .yaml (default: beside the checkpoint, of the same name), or the discrete VAE's decoder.",
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Checkpoint to take: .safetensors, or .pt, .bin of tensors.")
@@ -73,7 +81,7 @@ def import_weights(
     replace: Annotated[bool, typer.Option("--replace", help="Import again what is there under that name.")] = False,
     json: Json = False,
 ) -> None:
-    """Bring in public weights that are on this machine: of a CLIP, for classify, index and search, or of a VQGAN.
+    """Bring in public weights of this machine: of a CLIP, for classify, index and search, or of a picture codec.
 
     Nothing is downloaded: weights are looked for in the Hugging Face cache, or given as a file.
     """
@@ -81,10 +89,8 @@ def import_weights(
     if config is not None or _is_checkpoint(source):
         for option, value in (("--weights", weights), ("--tokenizer", tokenizer), ("--precision", precision)):
             if value is not None:
-                raise UsageError(f"{option} is for CLIP models; {source} is taken for the checkpoint of a VQGAN")
-        with _create_extra("import"):
-            from bahumukha.zoo.taming import import_taming
-        folder = import_taming(Path(source).expanduser(), config, name=name, replace=replace)
+                raise UsageError(f"{option} is for CLIP models; {source} is taken for weights of a picture codec")
+        folder = _codec(Path(source).expanduser(), config and config.expanduser(), name, replace)
         hint = "bahu reconstruct PICTURE"
     else:
         with _create_extra("import"):
@@ -133,9 +139,19 @@ def export_weights(
         print(f"{done.folder}  {megabytes(done.bytes)}{agreement}")
 
 
+def _codec(source: Path, second: Path | None, name: str | None, replace: bool) -> Path:
+    """A VQGAN with its config, or the encoder and the decoder of a discrete VAE."""
+    with _create_extra("import"):
+        from bahumukha.zoo.dvae import import_dvae
+        from bahumukha.zoo.taming import import_taming
+    if second is not None and source.suffix in WEIGHTS and second.suffix in WEIGHTS:
+        return import_dvae(source, second, name=name or DVAE, replace=replace)
+    return import_taming(source, second, name=name, replace=replace)
+
+
 def _is_checkpoint(source: str) -> bool:
     """Whether SOURCE is a file of weights; OpenCLIP's names and folders are not."""
-    return source.endswith((".ckpt", ".safetensors", ".pt", ".pth", ".bin")) and not Path(source).expanduser().is_dir()
+    return source.endswith(WEIGHTS) and not Path(source).expanduser().is_dir()
 
 
 def _precision(text: str) -> Precision:
