@@ -37,6 +37,7 @@ def commands() -> typer.Typer:
         demo,
         evaluate,
         evaluate_dalle,
+        evaluate_unclip,
         generate,
         models,
         search,
@@ -46,7 +47,7 @@ def commands() -> typer.Typer:
         weights,
     )
 
-    making = (generate, complete, vary, evaluate, evaluate_dalle, codec, train)
+    making = (generate, complete, vary, evaluate, evaluate_dalle, evaluate_unclip, codec, train)
     for group in (classify, search, *making, models, weights, serve, demo):
         group.register(app)
     return app

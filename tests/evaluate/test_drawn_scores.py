@@ -17,7 +17,8 @@ from bahumukha.data.scenes import Ground, Scene
 from bahumukha.errors import UsageError
 from bahumukha.evaluate import composed
 from bahumukha.evaluate.composed import askable, composed_scenes, learned_judge
-from bahumukha.evaluate.dalle import (
+from bahumukha.evaluate.dalle import by_dalle
+from bahumukha.evaluate.drawn import (
     Asked,
     Drawn,
     diversity,
@@ -107,11 +108,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_every_prompt_gets_its_pictures_and_each_its_seed(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bahumukha.evaluate import dalle as module
+    from bahumukha.evaluate import drawn as module
 
     monkeypatch.setattr(module, "AT_ONCE", 4)
     asked = [Asked("a red fish", "red"), Asked("a cat", "green")]
-    drawn = draw_all(*tiny, ColourEncoder(), asked, each=3, seed=7, sampling=Sampling(guidance=2))
+    drawn = draw_all(by_dalle(*tiny, Sampling(guidance=2)), ColourEncoder(), asked, each=3, seed=7)
     assert drawn.pictures.shape == (2, 3, 32, 32, 3) and drawn.scores.shape == (2, 3)
     for prompt, one in enumerate(asked):
         for k in range(3):
@@ -136,7 +137,9 @@ def test_scenes_as_asked_and_the_ceiling_of_the_codec(tmp_path: Path, monkeypatc
     found = scene_scores(Drawn(pictures, np.zeros((len(scenes), 2, 1)), scores), BlockCodec(), judge, scenes, 64)
     assert found.best.all >= 0.95 and found.single.all == pytest.approx(found.best.all / 2)
     assert found.judge.present >= 0.95 and found.judge.scenes == len(scenes)
-    assert found.codec.all < found.best.all, "blocks of 8 pixels lose the shapes"
+    assert found.codec is not None and found.codec.all < found.best.all, "blocks of 8 pixels lose the shapes"
+    of_pixels = scene_scores(Drawn(pictures, np.zeros((len(scenes), 2, 1)), scores), None, judge, scenes, 64)
+    assert of_pixels.codec is None and of_pixels.best == found.best
 
 
 # --- prompts
