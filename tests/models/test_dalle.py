@@ -279,8 +279,8 @@ def test_it_learns_which_text_goes_with_which_picture() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"codes": 1}, "codes is 1; at least 2 is needed"),
-        ({"vocabulary": 1}, "vocabulary is 1; at least 2"),
+        ({"codes": 1}, "codes is 1; it must be at least 2"),
+        ({"vocabulary": 1}, "vocabulary is 1; it must be at least 2"),
         ({"grid": (1, 8)}, "grid is .1, 8.; it takes two whole numbers"),
         ({"width": 36}, "width is 36; it must be a multiple of 4 x heads 2"),
         ({"pad": 20}, "pad is 20; it must be a text token, 0 to 19"),

@@ -114,10 +114,10 @@ def test_nothing_new_for_a_cache_that_has_answered() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"codes": 1}, "codes is 1; at least 2 is needed"),
+        ({"codes": 1}, "codes is 1; it must be at least 2"),
         ({"grid": (1, 8)}, "grid is .1, 8.; it takes two whole numbers"),
         ({"width": 36}, "width is 36; it must be a multiple of 4 x heads 2"),
-        ({"classes": -1}, "classes is -1; at least 0"),
+        ({"classes": -1}, "classes is -1; it must be at least 0"),
         ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
     ],
 )

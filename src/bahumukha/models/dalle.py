@@ -29,6 +29,7 @@ from bahumukha.nn.attention import init_transformer
 from bahumukha.nn.causal import Cache, CausalBlock
 from bahumukha.nn.masks import PATTERNS, Pattern, picture_mask, stream_mask
 from bahumukha.nn.rotary import grid_positions, rotation
+from bahumukha.nn.sizes import check_least, check_transformer
 
 Positions = Literal["rotary2d", "learned"]
 TEXT_WEIGHT = 1 / 8
@@ -72,15 +73,12 @@ class DalleConfig:
         object.__setattr__(self, "attention", tuple(self.attention))
         if len(self.grid) != 2 or min(self.grid) < 2:
             raise ValueError(f"grid is {list(self.grid)}; it takes two whole numbers, rows and columns, of at least 2")
-        for name, least in {"vocabulary": 2, "codes": 2, "text_length": 2, "width": 1, "layers": 1, "heads": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least {least} is needed")
+        check_least(self, vocabulary=2, codes=2, text_length=2)
+        check_transformer(self, turned=True)
         if not 0 <= self.pad < self.vocabulary:
             raise ValueError(f"pad is {self.pad}; it must be a text token, 0 to {self.vocabulary - 1}")
         if not 1 <= self.padded_to <= self.text_length:
             raise ValueError(f"padded_to is {self.padded_to}; it takes 1 to text_length, {self.text_length}")
-        if self.width % (4 * self.heads):
-            raise ValueError(f"width is {self.width}; it must be a multiple of 4 x heads {self.heads}")
         if not self.attention or not set(self.attention) <= set(PATTERNS) or len(self.attention) > self.layers:
             raise ValueError(
                 f"attention is {list(self.attention)}; it takes 1 to {self.layers} of {', '.join(PATTERNS)}"
@@ -89,10 +87,6 @@ class DalleConfig:
             raise ValueError(f"kernel is {self.kernel}; it must be an odd number of at least 1")
         if self.positions not in get_args(Positions):
             raise ValueError(f"positions is {self.positions!r}; it must be one of {', '.join(get_args(Positions))}")
-        if not self.mlp_ratio > 0:
-            raise ValueError(f"mlp_ratio is {self.mlp_ratio}; it must be above 0")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
 
     def to_dict(self) -> dict[str, Any]:
         """As stored under `architecture` in a model folder's `config.json`."""

@@ -29,6 +29,7 @@ from bahumukha.models.text import TextFeatures
 from bahumukha.nn.attention import init_transformer
 from bahumukha.nn.modulated import VECTORS, ModulatedBlock, modulated
 from bahumukha.nn.rotary import grid_positions, rotation
+from bahumukha.nn.sizes import check_least, check_transformer
 from bahumukha.nn.time import TimeEmbedding, spread_times
 
 Predicts = Literal["clean", "velocity"]
@@ -64,9 +65,7 @@ class DenoiserConfig:
     predicts: Predicts = "clean"
 
     def __post_init__(self) -> None:
-        for name in ("channels", "grid", "patch", "text_length", "width", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        check_least(self, channels=1, grid=1, patch=1, text_length=1)
         for name in ("dim", "text_width", "image_tokens", "given"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0, which is none")
@@ -74,10 +73,7 @@ class DenoiserConfig:
             raise ValueError(f"patch is {self.patch}; it must divide grid, {self.grid}")
         if self.layers % 2 == 0:
             raise ValueError(f"layers is {self.layers}; it must be odd, as one stands in the middle")
-        if self.width % (4 * self.heads):
-            raise ValueError(f"width is {self.width}; it must be a multiple of 4 x heads {self.heads}")
-        if not self.mlp_ratio > 0:
-            raise ValueError(f"mlp_ratio is {self.mlp_ratio}; it must be above 0")
+        check_transformer(self, turned=True)
         if self.predicts not in get_args(Predicts):
             raise ValueError(f"predicts is {self.predicts!r}; it must be one of {', '.join(get_args(Predicts))}")
 

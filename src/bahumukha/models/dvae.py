@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from bahumukha.models.quantize import Quantized, Quantizer, straight_through
 from bahumukha.models.vqgan import Codec
+from bahumukha.nn.sizes import check_least
 
 EPSILON = 0.1
 """How far pixels stay from 0 and 1, where their logits would be infinite."""
@@ -50,9 +51,7 @@ class DvaeConfig:
     """Resolutions; from each to the next a picture is halved, so four are f8."""
 
     def __post_init__(self) -> None:
-        for name, least in {"codes": 2, "n_init": 1, "n_blk_per_group": 1, "groups": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_least(self, codes=2, n_init=1, n_blk_per_group=1, groups=1)
         if self.n_hid < 4 or self.n_hid % 4:
             raise ValueError(f"n_hid is {self.n_hid}; it must be a multiple of 4, as blocks narrow to a quarter")
 

@@ -19,50 +19,44 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bahumukha.models.prior import TextPrefix
+from bahumukha.models.prior import PriorSizes, TextPrefix
 from bahumukha.models.text import TextFeatures
 from bahumukha.nn.attention import init_transformer
 from bahumukha.nn.causal import Cache, CausalBlock
 from bahumukha.nn.masks import stream_mask
+from bahumukha.nn.sizes import check_least
 
 
-@dataclass(frozen=True)
-class TokenPriorConfig:
-    """Sizes of the transformer and of its code."""
+@dataclass(frozen=True, kw_only=True)
+class TokenPriorSizes(PriorSizes):
+    """What one chooses of such a prior and its code."""
 
-    dim: int
-    """Of CLIP's embeddings."""
-    text_width: int
-    """Of what its text tower makes of a token."""
-    text_length: int = 64
-    """Most tokens of a caption."""
     axes: int = 96
     """Principal axes that are kept."""
     buckets: int = 128
     """Of each axis."""
     matches: int = 8
     """Grades of how near caption and picture are."""
-    width: int = 320
-    layers: int = 6
-    heads: int = 5
-    mlp_ratio: float = 4.0
-    dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("text_width", "text_length", "width", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
-        if not 1 <= self.axes <= self.dim:
+        super().__post_init__()
+        check_least(self, axes=1, buckets=2, matches=2)
+
+
+@dataclass(frozen=True)
+class TokenPriorConfig(TokenPriorSizes):
+    """All that the transformer and its code need to know."""
+
+    dim: int
+    """Of CLIP's embeddings."""
+    text_width: int
+    """Of what its text tower makes of a token."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, text_width=1)
+        if self.axes > self.dim:
             raise ValueError(f"axes is {self.axes}; it must be from 1 to dim {self.dim}")
-        for name in ("buckets", "matches"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least 2 are needed")
-        if self.width % self.heads:
-            raise ValueError(f"width is {self.width}; it must be a multiple of heads {self.heads}")
-        if not self.mlp_ratio > 0:
-            raise ValueError(f"mlp_ratio is {self.mlp_ratio}; it must be above 0")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
 
     def to_dict(self) -> dict[str, Any]:
         """As stored under `architecture` in a model folder's `config.json`."""

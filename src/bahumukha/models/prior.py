@@ -26,35 +26,35 @@ from bahumukha.models.text import TextFeatures
 from bahumukha.nn.attention import init_transformer
 from bahumukha.nn.causal import CausalBlock
 from bahumukha.nn.masks import stream_mask
+from bahumukha.nn.sizes import TransformerSizes, check_least
 from bahumukha.nn.time import TimeEmbedding, spread_times
 
 
+@dataclass(frozen=True, kw_only=True)
+class PriorSizes(TransformerSizes):
+    """What one chooses of a prior. The paper's is 24 layers of 2,048 channels."""
+
+    text_length: int = 64
+    """Most tokens of a caption."""
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, text_length=1)
+
+
 @dataclass(frozen=True)
-class PriorConfig:
-    """Sizes of the transformer. The paper's is 24 layers of 2,048 channels."""
+class PriorConfig(PriorSizes):
+    """All that the transformer needs to know."""
 
     dim: int
     """Of CLIP's embeddings."""
     text_width: int
     """Of what its text tower makes of a token."""
-    text_length: int = 64
-    """Most tokens of a caption."""
-    width: int = 320
-    layers: int = 6
-    heads: int = 5
-    mlp_ratio: float = 4.0
-    dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("dim", "text_width", "text_length", "width", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
-        if self.width % self.heads:
-            raise ValueError(f"width is {self.width}; it must be a multiple of heads {self.heads}")
-        if not self.mlp_ratio > 0:
-            raise ValueError(f"mlp_ratio is {self.mlp_ratio}; it must be above 0")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+        super().__post_init__()
+        check_least(self, dim=1, text_width=1)
 
     def to_dict(self) -> dict[str, Any]:
         """As stored under `architecture` in a model folder's `config.json`."""

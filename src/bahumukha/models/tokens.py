@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bahumukha.nn.attention import init_transformer
 from bahumukha.nn.causal import Cache, CausalBlock
 from bahumukha.nn.rotary import rotation
+from bahumukha.nn.sizes import check_least, check_transformer
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,8 @@ class TokenTransformerConfig:
         object.__setattr__(self, "grid", tuple(self.grid))  # a list from JSON
         if len(self.grid) != 2 or min(self.grid) < 2:
             raise ValueError(f"grid is {list(self.grid)}; it takes two whole numbers, rows and columns, of at least 2")
-        for name, least in (("codes", 2), ("width", 1), ("layers", 1), ("heads", 1), ("classes", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least {least} is needed")
-        if self.width % (4 * self.heads):
-            raise ValueError(f"width is {self.width}; it must be a multiple of 4 x heads {self.heads}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+        check_least(self, codes=2, classes=0)
+        check_transformer(self, turned=True)
 
     def to_dict(self) -> dict[str, Any]:
         """As stored under `architecture` in a model folder's `config.json`."""

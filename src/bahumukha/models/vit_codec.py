@@ -21,6 +21,7 @@ from bahumukha.models.quantize import QuantizerConfig, build_quantizer
 from bahumukha.models.vqgan import Codec
 from bahumukha.nn.attention import init_transformer
 from bahumukha.nn.grid import ConvBlock, GridBlock, channels_first, channels_last
+from bahumukha.nn.sizes import check_least
 
 
 def _default_quantizer() -> QuantizerConfig:
@@ -55,9 +56,7 @@ class VitCodecConfig:
     quantizer: QuantizerConfig = field(default_factory=_default_quantizer)
 
     def __post_init__(self) -> None:
-        for name in ("width", "heads", "encoder_layers", "decoder_layers", "fine_width", "window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_least(self, width=1, heads=1, encoder_layers=1, decoder_layers=1, fine_width=1, window=1)
         if self.patch < 4 or self.patch % 4:
             raise ValueError(f"patch is {self.patch}; it must be a multiple of 4")
         if self.width % (4 * self.heads):

@@ -14,8 +14,8 @@ from bahumukha.generate.diffusion import SAMPLER_NAMES, SamplerName
 from bahumukha.generate.priors import PriorSampling
 from bahumukha.models.degradation import DegradationConfig
 from bahumukha.models.denoiser import DenoiserConfig, Predicts, TimesConfig
-from bahumukha.models.embedding_tokens import TokenPriorConfig
-from bahumukha.models.prior import PriorConfig
+from bahumukha.models.embedding_tokens import TokenPriorConfig, TokenPriorSizes
+from bahumukha.models.prior import PriorConfig, PriorSizes
 from bahumukha.train.dalle_config import OutputConfig, Start, ValidationConfig
 from bahumukha.train.loop import LoopConfig
 
@@ -78,19 +78,10 @@ class SheetConfig:
 
 
 @dataclass(frozen=True)
-class DiffusionSizes:
-    """[model] of a diffusion prior, as `models.prior.PriorConfig` explains it."""
+class DiffusionSizes(PriorSizes):
+    """[model] of a diffusion prior."""
 
     kind: Literal["diffusion"] = "diffusion"
-    text_length: int = 64
-    width: int = 320
-    layers: int = 6
-    heads: int = 5
-    mlp_ratio: float = 4.0
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.sized(dim=2, text_width=2)  # whose rules these are
 
     def sized(self, *, dim: int, text_width: int) -> PriorConfig:
         """All that the transformer needs to know. Raises ValueError."""
@@ -99,22 +90,10 @@ class DiffusionSizes:
 
 
 @dataclass(frozen=True)
-class TokenSizes:
-    """[model] of a prior that draws number by number, as `models.embedding_tokens.TokenPriorConfig` explains it."""
+class TokenSizes(TokenPriorSizes):
+    """[model] of a prior that draws number by number."""
 
     kind: Literal["tokens"] = "tokens"
-    text_length: int = 64
-    axes: int = 96
-    buckets: int = 128
-    matches: int = 8
-    width: int = 320
-    layers: int = 6
-    heads: int = 5
-    mlp_ratio: float = 4.0
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.sized(dim=self.axes, text_width=2)
 
     def sized(self, *, dim: int, text_width: int) -> TokenPriorConfig:
         """All that the transformer needs to know. Raises ValueError."""
