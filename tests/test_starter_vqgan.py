@@ -18,7 +18,7 @@ from bahumukha.zoo.folder import WEIGHTS, find
 SCENES = sorted((Path(__file__).parent / "scenes").glob("*.jpg"))
 PHOTOS = sorted((Path(str(files("bahumukha"))) / "demo_photos").glob("*.jpg"))
 
-GATES = {("scenes", 64): 24.0, ("scenes", 128): 26.7, ("photos", 128): 22.5}
+GATES = {("scenes", 64): 24.5, ("scenes", 128): 27.3, ("photos", 128): 23.0}
 """PSNR in dB, a little below what was measured, so that only a real loss fails."""
 
 
@@ -44,7 +44,7 @@ def test_pictures_are_kept(codec, what, size):
 
 def test_structure_and_codes(codec):
     x, made, ids = kept(codec, SCENES, 128)
-    assert float(ssim(x, made).mean()) >= 0.87
+    assert float(ssim(x, made).mean()) >= 0.885
     assert len(ids.unique()) >= 0.3 * codec.codes, "of 16,000 places that are half plain ground"
 
 
