@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
     import torch
 
     from bahumukha.train.loop import Report
-
-T = TypeVar("T")
 
 EXAMPLES = """
 Examples:
@@ -50,7 +50,7 @@ Examples:
   bahu train dalle --resume runs/drawings
 
 Sheets of pictures of the config's prompts come to OUT/samples, the result to OUT/model, ready for
-bahu generate --with dalle --model OUT/model.
+bahu generate --with dalle --set model=OUT/model.
 """
 PRIOR_EXAMPLES = """
 Examples:
@@ -112,139 +112,98 @@ class Run(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model that can be trained, and where its work is; nothing of that is imported for `--help`."""
+
+    run: tuple[str, str]
+    """Module of `bahumukha.train`, and the class of its runs."""
+    settings: tuple[str, str]
+    """Module of `bahumukha.train`, and the dataclass of its config."""
+    help: str
+    examples: str
+    making: str | None = None
+    """What the bar says while pictures are made ready, where a run does that first."""
+
+
+EXACTLY = "Ctrl-C writes a checkpoint; --resume goes on exactly where it was."
+KINDS = {
+    "clip": Kind(
+        ("clip", "ClipRun"),
+        ("clip_config", "ClipTraining"),
+        f"Train a CLIP on pictures with captions: from nothing, from another model, or further.\n\n{EXACTLY}",
+        EXAMPLES,
+    ),
+    "vqgan": Kind(
+        ("vqgan", "VqganRun"),
+        ("vqgan_config", "VqganTraining"),
+        "Train a picture codec (VQGAN) on pictures, which need no captions: from nothing, from another model, or "
+        f"further.\n\n{EXACTLY}",
+        VQGAN_EXAMPLES,
+    ),
+    "dalle": Kind(
+        ("dalle", "DalleRun"),
+        ("dalle_config", "DalleTraining"),
+        "Train DALL-E 1, which draws a sentence as codes of a codec: from nothing, from another model, or further."
+        f"\n\nThe pictures are encoded first, once. {EXACTLY}",
+        DALLE_EXAMPLES,
+        "encoding pictures",
+    ),
+    "prior": Kind(
+        ("prior", "PriorRun"),
+        ("unclip_config", "PriorTraining"),
+        "Train unCLIP's prior, which tells the embedding of a picture from its caption.\n\nThe pictures are embedded "
+        f"first, once. {EXACTLY}",
+        PRIOR_EXAMPLES,
+        "embedding pictures",
+    ),
+    "decoder": Kind(
+        ("decoder", "DecoderRun"),
+        ("unclip_config", "DecoderTraining"),
+        "Train unCLIP's decoder, which draws the picture of an embedding, in pixels or in a codec's latents.\n\nThe "
+        f"pictures are embedded first, once. {EXACTLY}",
+        DECODER_EXAMPLES,
+        "embedding pictures",
+    ),
+    "upsampler": Kind(
+        ("upsampler", "UpsamplerRun"),
+        ("unclip_config", "UpsamplerTraining"),
+        f"Train unCLIP's upsampler, which makes pictures larger; it needs no captions.\n\n{EXACTLY}",
+        UPSAMPLER_EXAMPLES,
+    ),
+}
+
+
 def register(app: typer.Typer) -> None:
     """Add `bahu train …`."""
     group = typer.Typer(help="Train a model on your own pictures.", no_args_is_help=True)
-    group.command("clip", epilog=EXAMPLES)(train_clip)
-    group.command("vqgan", epilog=VQGAN_EXAMPLES)(train_vqgan)
-    group.command("dalle", epilog=DALLE_EXAMPLES)(train_dalle)
-    group.command("prior", epilog=PRIOR_EXAMPLES)(train_prior)
-    group.command("decoder", epilog=DECODER_EXAMPLES)(train_decoder)
-    group.command("upsampler", epilog=UPSAMPLER_EXAMPLES)(train_upsampler)
+    for name, kind in KINDS.items():
+        group.command(name, help=kind.help, epilog=kind.examples)(_command(name, kind))
     app.add_typer(group, name="train")
 
 
-def train_clip(
-    config: Config = None,
-    set_: Overrides = None,
-    resume: Resume = None,
-    init: Init = None,
-    out: Out = None,
-    json: Json = False,
-) -> None:
-    """Train a CLIP on pictures with captions: from nothing, from another model, or further.
+def _command(name: str, kind: Kind) -> Callable[..., None]:
+    """The command of one kind; all of them take the same options."""
 
-    Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
-    """
-    from bahumukha.train.clip import KIND, ClipRun
-    from bahumukha.train.clip_config import ClipTraining
+    def train(
+        config: Config = None,
+        set_: Overrides = None,
+        resume: Resume = None,
+        init: Init = None,
+        out: Out = None,
+        json: Json = False,
+    ) -> None:
+        run, training = (_found(*named) for named in (kind.run, kind.settings))
+        settings, folder = _settings(training, name, config, set_ or [], resume, init, out)
+        begin = run if kind.making is None else _with_bar(kind.making, run)
+        steps = settings.optimisation.steps
+        _train(lambda device: begin(settings, folder, resume=resume is not None, device=device), steps, json)
 
-    settings, folder = _settings(ClipTraining, KIND, config, set_ or [], resume, init, out)
-    steps = settings.optimisation.steps
-    _train(lambda device: ClipRun(settings, folder, resume=resume is not None, device=device), steps, json)
-
-
-def train_vqgan(
-    config: Config = None,
-    set_: Overrides = None,
-    resume: Resume = None,
-    init: Init = None,
-    out: Out = None,
-    json: Json = False,
-) -> None:
-    """Train a picture codec (VQGAN) on pictures, which need no captions: from nothing, from another model, or further.
-
-    Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
-    """
-    from bahumukha.train.vqgan import KIND, VqganRun
-    from bahumukha.train.vqgan_config import VqganTraining
-
-    settings, folder = _settings(VqganTraining, KIND, config, set_ or [], resume, init, out)
-    steps = settings.optimisation.steps
-    _train(lambda device: VqganRun(settings, folder, resume=resume is not None, device=device), steps, json)
+    return train
 
 
-def train_dalle(
-    config: Config = None,
-    set_: Overrides = None,
-    resume: Resume = None,
-    init: Init = None,
-    out: Out = None,
-    json: Json = False,
-) -> None:
-    """Train DALL-E 1, which draws a sentence as codes of a codec: from nothing, from another model, or further.
-
-    The pictures are encoded first, once. Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
-    """
-    from bahumukha.train.dalle import KIND, DalleRun
-    from bahumukha.train.dalle_config import DalleTraining
-
-    settings, folder = _settings(DalleTraining, KIND, config, set_ or [], resume, init, out)
-    with_bar = _with_bar("encoding pictures", DalleRun)
-    steps = settings.optimisation.steps
-    _train(lambda device: with_bar(settings, folder, resume=resume is not None, device=device), steps, json)
-
-
-def train_prior(
-    config: Config = None,
-    set_: Overrides = None,
-    resume: Resume = None,
-    init: Init = None,
-    out: Out = None,
-    json: Json = False,
-) -> None:
-    """Train unCLIP's prior, which tells the embedding of a picture from its caption.
-
-    The pictures are embedded first, once. Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
-    """
-    from bahumukha.train.prior import PriorRun
-    from bahumukha.train.unclip_config import PriorTraining
-
-    settings, folder = _settings(PriorTraining, PriorRun.KIND, config, set_ or [], resume, init, out)
-    with_bar = _with_bar("embedding pictures", PriorRun)
-    steps = settings.optimisation.steps
-    _train(lambda device: with_bar(settings, folder, resume=resume is not None, device=device), steps, json)
-
-
-def train_decoder(
-    config: Config = None,
-    set_: Overrides = None,
-    resume: Resume = None,
-    init: Init = None,
-    out: Out = None,
-    json: Json = False,
-) -> None:
-    """Train unCLIP's decoder, which draws the picture of an embedding, in pixels or in a codec's latents.
-
-    The pictures are embedded first, once. Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
-    """
-    from bahumukha.train.decoder import DecoderRun
-    from bahumukha.train.unclip_config import DecoderTraining
-
-    settings, folder = _settings(DecoderTraining, DecoderRun.KIND, config, set_ or [], resume, init, out)
-    with_bar = _with_bar("embedding pictures", DecoderRun)
-    steps = settings.optimisation.steps
-    _train(lambda device: with_bar(settings, folder, resume=resume is not None, device=device), steps, json)
-
-
-def train_upsampler(
-    config: Config = None,
-    set_: Overrides = None,
-    resume: Resume = None,
-    init: Init = None,
-    out: Out = None,
-    json: Json = False,
-) -> None:
-    """Train unCLIP's upsampler, which makes pictures larger; it needs no captions.
-
-    Ctrl-C writes a checkpoint; --resume goes on exactly where it was.
-    """
-    from bahumukha.train.unclip_config import UpsamplerTraining
-    from bahumukha.train.upsampler import UpsamplerRun
-
-    settings, folder = _settings(UpsamplerTraining, UpsamplerRun.KIND, config, set_ or [], resume, init, out)
-    steps = settings.optimisation.steps
-    _train(lambda device: UpsamplerRun(settings, folder, resume=resume is not None, device=device), steps, json)
+def _found(module: str, name: str) -> Any:
+    return getattr(import_module(f"bahumukha.train.{module}"), name)
 
 
 def _train(begin: Callable[[torch.device], Run], steps: int, json: bool) -> None:
@@ -281,14 +240,14 @@ def _with_bar(what: str, run: Callable[..., Run]) -> Callable[..., Run]:
 
 
 def _settings(
-    training: type[T],
+    training: type[Any],
     kind: str,
     config: Path | None,
     overrides: list[str],
     resume: Path | None,
     init: str | None,
     out: Path | None,
-) -> tuple[T, Path]:
+) -> tuple[Any, Path]:
     """The checked settings of this kind, and the folder of the run. Raises UsageError."""
     from bahumukha.errors import UsageError
     from bahumukha.train.checkpoints import RUN, read_run

@@ -29,7 +29,8 @@ from bahumukha.models.spaces import Latents, Pixels, Space
 from bahumukha.models.text import TextFeatures
 from bahumukha.sheets import contact_sheet
 from bahumukha.train import processes
-from bahumukha.train.unclip import SHEETS, EmbeddedPart, PartRun, check_sight, lasting, listed, to_fit
+from bahumukha.train.runs import SHEETS, FolderRun, lasting, listed
+from bahumukha.train.unclip import EmbeddedPart, check_sight, to_fit
 from bahumukha.train.unclip_config import DecoderTraining, SheetConfig, Start
 from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.pytorch import TorchClip
@@ -42,7 +43,7 @@ JUDGED_AT = (0.15, 0.35, 0.55, 0.75, 0.95)
 """The t whose errors are validated."""
 
 
-class DecoderRun(PartRun):
+class DecoderRun(FolderRun):
     """See above."""
 
     KIND = "decoder"
@@ -124,7 +125,7 @@ class DecoderRun(PartRun):
         return model
 
     def built(self, architecture: dict[str, Any]) -> nn.Module:
-        """See `PartRun`."""
+        """See `FolderRun`."""
         self._draw(self.stored["codec"])
         return Denoiser(DenoiserConfig.from_dict(architecture))
 

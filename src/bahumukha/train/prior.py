@@ -21,12 +21,14 @@ from torch import Tensor, nn
 from bahumukha.data.code_batches import seen_and_held_out
 from bahumukha.data.embedded import Embedded, PictureBatch, PictureBatches
 from bahumukha.data.wording import plainly_said
-from bahumukha.generate.priors import PriorSampling, sample_embeddings
+from bahumukha.evaluate.unclip import prior_cosines
+from bahumukha.generate.priors import PriorSampling
 from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig, token_prior_loss
 from bahumukha.models.prior import DiffusionPrior, PriorConfig, prior_loss
 from bahumukha.models.text import TextFeatures
 from bahumukha.train import processes
-from bahumukha.train.unclip import EmbeddedPart, PartRun, check_sight, listed, to_fit
+from bahumukha.train.runs import FolderRun, listed
+from bahumukha.train.unclip import EmbeddedPart, check_sight, to_fit
 from bahumukha.train.unclip_config import DiffusionSizes, PriorTraining, Start
 from bahumukha.zoo.pytorch import TorchClip
 from bahumukha.zoo.unclip import load_prior, save_prior
@@ -35,7 +37,7 @@ SEED = 1
 """Of which pictures are judged: the same for every seed of a run."""
 
 
-class PriorRun(PartRun):
+class PriorRun(FolderRun):
     """See above."""
 
     KIND = "prior"
@@ -135,7 +137,7 @@ class PriorRun(PartRun):
         return tokens
 
     def built(self, architecture: dict[str, Any]) -> nn.Module:
-        """See `PartRun`."""
+        """See `FolderRun`."""
         if self.stored["network"] == "tokens":
             return TokenPrior(TokenPriorConfig.from_dict(architecture))
         return DiffusionPrior(PriorConfig.from_dict(architecture))
@@ -164,17 +166,16 @@ class PriorValidation:
         """Scores of the model, which is in eval mode."""
         assert isinstance(model, (DiffusionPrior, TokenPrior))
         found: dict[str, float] = {}
-        mean = model.standard.mean if isinstance(model, DiffusionPrior) else model.code.mean
+        device = (model.standard if isinstance(model, DiffusionPrior) else model.code).mean.device
         for ending, parts in self.judged.items():
             texts = [text for each, _ in parts for text in each]
             if not texts:
                 continue
-            true = torch.cat([embeddings for _, embeddings in parts]).to(mean.device)
+            true = torch.cat([embeddings for _, embeddings in parts]).to(device)
             text = self.read(texts)
-            with torch.autocast(mean.device.type, enabled=False):  # caches are float32
-                drawn = sample_embeddings(model, text, count=len(texts), sampling=self.sampling)
-            for name, other in {"near": drawn, "caption": text.embedding, "middle": mean / mean.norm()}.items():
-                found[name + ending] = float((true * other).sum(1).mean())
+            with torch.autocast(device.type, enabled=False):  # caches are float32
+                cosines = prior_cosines(model, text, true, self.sampling)
+            found |= {name + ending: float(each.mean()) for name, each in cosines.items()}
         return found
 
 

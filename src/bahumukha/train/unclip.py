@@ -1,135 +1,23 @@
-"""What the trainings of unCLIP's networks share: a run in its folder, where it begins, what it leaves.
-
-The run's folder holds what `train.loop` writes, `run.json` (the settings and the network that came of them) and
-`samples/`, a sheet for each validation.
-"""
+"""What the trainings of unCLIP's networks share: pictures as a CLIP sees them, and that it is one CLIP."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor, nn
+from typing import Any
 
 from bahumukha.data.embedded import Embedded, Embedder, embedded_pictures
 from bahumukha.data.pairs import SourceConfig
-from bahumukha.errors import ModelError, UsageError
+from bahumukha.errors import UsageError
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.runtime import thread_count
-from bahumukha.train import processes
-from bahumukha.train.checkpoints import BEST, LAST, RUN, read_checkpoint, read_run, write_run
-from bahumukha.train.config import to_table
-from bahumukha.train.loop import Report, train
-from bahumukha.train.unclip_config import PartTraining, PicturesConfig, Start
+from bahumukha.train.runs import lasting
+from bahumukha.train.unclip_config import PicturesConfig
 from bahumukha.zoo import load
-from bahumukha.zoo.folder import CARD, available, find
 from bahumukha.zoo.unclip import Sight
 
-MODEL, SHEETS = "model", "samples"
 FITTED_ON = 20_000
 """Pictures of each source at most whose embeddings tell where the space's middle and axes are."""
-
-
-class PartRun(ABC):
-    """One training run in its folder. Raises UsageError and ModelError, one line each, before the first step."""
-
-    KIND: ClassVar[str]
-    model: Any
-    """The network: `config.to_dict()` is its architecture."""
-    batches: Any
-    validation: Callable[[nn.Module], dict[str, float]] | None = None
-    steps_before = 0
-    """That the weights had seen before this run."""
-
-    def __init__(self, config: PartTraining, out: Path, resume: bool, device: torch.device | None):
-        self.settings, self.out, self.resume = config, out, resume
-        self.device = device or torch.device("cpu")
-        if (out / LAST).exists() and not resume:
-            raise UsageError(f"{out}: holds a run already; go on with --resume {out}, or choose another --out")
-        self.taken = 0
-        """Steps, for the names of sheets."""
-        self.stored: dict[str, Any] = read_run(out, self.KIND) if resume else {}
-
-    @abstractmethod
-    def losses(self, batch: Any) -> dict[str, Tensor]:
-        """`step` of `train.loop`."""
-
-    @abstractmethod
-    def save(self, folder: Path, name: str, steps: int) -> None:
-        """Write the model's folder."""
-
-    @abstractmethod
-    def told(self) -> tuple[str, str]:
-        """What the card says: what the model is for, and the sources, a line each."""
-
-    @abstractmethod
-    def built(self, architecture: dict[str, Any]) -> nn.Module:
-        """The network of a run that is resumed, without its weights. Raises KeyError, TypeError or ValueError."""
-
-    def more(self) -> dict[str, Any]:
-        """What `run.json` needs besides the architecture to begin again."""
-        return {}
-
-    def reports(self) -> Iterator[Report]:
-        """Train; see `train.loop.train`."""
-        if processes.rank() == 0:
-            self.out.mkdir(parents=True, exist_ok=True)
-            written = {"kind": self.KIND, "config": to_table(self.settings), "steps_before": self.steps_before}
-            write_run(self.out, written | {"architecture": self.model.config.to_dict()} | self.more())
-        return train(
-            self.model,
-            self.batches,
-            self.losses,
-            self.settings.optimisation,
-            self.out,
-            self.resume,
-            validate=self.validation,
-            before_step=self._before_step,
-        )
-
-    def export(self) -> Path:
-        """Write `out/model` (and its card) after the last report; returns it. Only the first process writes."""
-        output, folder = self.settings.output, self.out / MODEL
-        if processes.rank() != 0:
-            return folder
-        steps, score = read_checkpoint(self.out)["step"], None
-        if output.weights == "best":
-            best = read_checkpoint(self.out, BEST)
-            self.model.load_state_dict(best["model"])
-            steps, score = best["step"], best["score"]
-        name = output.name or self.out.resolve().name
-        self.save(folder, name, self.steps_before + steps)
-        (folder / CARD).write_text(self._card(name, steps, score), encoding="utf-8")
-        return folder
-
-    def resumed(self) -> nn.Module:
-        """The network of `run.json` without its weights, which the checkpoint holds. Raises ModelError."""
-        try:
-            self.steps_before = int(self.stored["steps_before"])
-            return self.built(self.stored["architecture"])
-        except (KeyError, TypeError, ValueError) as error:  # a file that was edited by hand
-            raise ModelError(f"{self.out / RUN}: damaged ({error})") from error
-
-    def trained(self, model: nn.Module) -> nn.Module:
-        """Ready to learn, on this run's device."""
-        return model.train().requires_grad_(True).to(self.device)
-
-    def _before_step(self, step: int, progress: float) -> None:
-        self.taken = step + 1
-
-    def _card(self, name: str, steps: int, score: float | None) -> str:
-        c, (purpose, data) = self.settings, self.told()
-        start = getattr(c, "model")  # noqa: B009 - every run has one, of its own kind
-        begun = f"from {start.init}" if isinstance(start, Start) else "from random weights"
-        best = f"; {c.optimisation.best_score} {score:.4f}" if score is not None else ""
-        weights = sum(p.numel() for p in self.model.parameters()) / 1e6
-        return (
-            f"---\nlicence: {c.output.licence}\nsummary: {purpose}\n---\n# {name}\n\nTrained with `bahu train "
-            f"{self.KIND}` {begun}: {steps} steps, {weights:.1f} M weights{best}.\n\n## Data\n\n{data}\n"
-        )
 
 
 class EmbeddedPart:
@@ -159,18 +47,3 @@ def check_sight(init: str, theirs: Sight, ours: Sight) -> None:
 def to_fit(sources: Sequence[Embedded]) -> list[tuple[Embedded, Any]]:
     """Some pictures of each source, evenly spread: numbers that a space is fitted on."""
     return [(each, each.readable[:: -(-len(each.readable) // FITTED_ON)]) for each in sources]
-
-
-def lasting(name: str) -> str:
-    """A name that is good from everywhere: of a model, or of a folder from the root."""
-    return name if name in available() else str(find(name).resolve())
-
-
-def listed(sources: Sequence[SourceConfig], counts: Sequence[int]) -> str:
-    """A line for each source, without where it stands on this machine."""
-    return "\n".join(
-        f"- {count} pictures of `{each.path.parent.name}/{each.path.name}`, weight {each.weight:g}"
-        if each.path.suffix
-        else f"- {count} pictures of `{each.path.name}`, weight {each.weight:g}"
-        for each, count in zip(sources, counts, strict=True)
-    )

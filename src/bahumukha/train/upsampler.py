@@ -32,7 +32,7 @@ from bahumukha.sheets import contact_sheet
 from bahumukha.train import processes
 from bahumukha.train.decoder import as_pictures, drawn_with
 from bahumukha.train.reconstruction import decibels
-from bahumukha.train.unclip import SHEETS, PartRun, listed
+from bahumukha.train.runs import SHEETS, FolderRun, listed
 from bahumukha.train.unclip_config import SheetConfig, Start, UpsamplerTraining
 from bahumukha.zoo.unclip import load_upsampler, save_upsampler
 
@@ -41,7 +41,7 @@ SEED = 1
 """Of which pictures are on the sheets: the same for every seed of a run."""
 
 
-class UpsamplerRun(PartRun):
+class UpsamplerRun(FolderRun):
     """See above."""
 
     KIND = "upsampler"
@@ -113,7 +113,7 @@ class UpsamplerRun(PartRun):
         return model
 
     def built(self, architecture: dict[str, Any]) -> nn.Module:
-        """See `PartRun`."""
+        """See `FolderRun`."""
         return Denoiser(DenoiserConfig.from_dict(architecture))
 
 
