@@ -215,6 +215,26 @@ def test_logits_of_windows_with_and_without_caches_agree() -> None:
             assert (a - whole[:, 4 * (row - top) + column - left]).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize(("grid", "stride"), [((4, 4), None), ((4, 8), None), ((7, 9), 1), ((6, 20), 2)])
+def test_a_front_hangs_on_earlier_ones_only(grid: tuple[int, int], stride: int | None) -> None:
+    windows = Windows(tiny(), grid, None, Sampling(), stride)
+    drawn: set[tuple[int, int]] = set()
+    count = 0
+    for front in windows.fronts():
+        count += 1
+        lefts = [origin(column, grid[1], 4, windows.strides[1]) for _, column in front]
+        assert len(set(lefts)) == len(front), "a window takes one token at a time"
+        for (row, column), left in zip(front, lefts, strict=True):
+            top = origin(row, grid[0], 4, windows.strides[0])
+            above = {(r, c) for r in range(top, row) for c in range(left, left + 4)}
+            assert above | {(row, c) for c in range(left, column)} <= drawn
+        drawn |= set(front)
+    assert len(drawn) == grid[0] * grid[1]
+    assert count == grid[0] * grid[1] if grid[1] == 4 else count < 0.8 * grid[0] * grid[1]
+    one_by_one = Windows(tiny(), grid, None, Sampling(), stride, cached=False).fronts()
+    assert all(len(front) == 1 for front in one_by_one)
+
+
 @pytest.mark.parametrize("grid", [(8, 16), (16, 16)])
 def test_a_cache_saves_most_of_the_work(grid: tuple[int, int]) -> None:
     """A picture twice as wide as trained, and one twice as wide and high: tokens computed."""

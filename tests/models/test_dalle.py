@@ -227,7 +227,7 @@ def test_each_kind_has_its_own_head() -> None:
     assert asked == {"text_head": [torch.Size([3, 7, 20])], "head": [torch.Size([3, 12, 27])]}
     assert model(TEXTS, ids(), with_text=False)[0] is None and len(asked["text_head"]) == 1
     model.extend(model.new_cache(3), ids()[:, :5], TEXTS)
-    assert asked["head"][2] == torch.Size([3, 27]) and len(asked["text_head"]) == 1
+    assert asked["head"][2] == torch.Size([3, 1, 27]) and len(asked["text_head"]) == 1
     dalle_loss(model, TEXTS, ids())
     assert asked["text_head"][1] == torch.Size([8, 20]), "2 words of the first text to tell, 6 of the second"
 

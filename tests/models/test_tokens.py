@@ -77,7 +77,7 @@ def test_the_head_answers_for_one_token_only(monkeypatch: pytest.MonkeyPatch) ->
     asked: list[torch.Size] = []
     model.head.register_forward_hook(lambda module, inputs, output: asked.append(inputs[0].shape))
     model.extend(model.new_cache(2), ids()[:, :9])
-    assert asked == [torch.Size([2, 32])]
+    assert asked == [torch.Size([2, 1, 32])]
 
 
 def test_a_longer_prefix_keeps_the_grids_positions() -> None:

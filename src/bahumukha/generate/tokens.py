@@ -9,7 +9,8 @@ of `seed + k` drawn alone.
 ones, and computes the whole window anew for each token. Here the window moves by `stride` tokens. Between two moves all
 keys and values stay true, and each of the windows side by side has a cache of its own, which the rows of the picture
 fill one after another: what is drawn is exactly what computing each window anew would draw, at the cost of one
-evaluation a token and window instead of half a window a token. `stride=1` is the paper's own placement.
+evaluation a token and window instead of half a window a token. `stride=1` is the paper's own placement. Where the grid
+is wider than a window, a row begins before the one above is done (`Windows.fronts`), and two windows step at once.
 
 `Windows`, `drawn_rows` and `shown` serve every model that draws codes given a condition: here a label, in
 `generate.dalle` a sentence.
@@ -143,13 +144,13 @@ def drawn_rows(windows: Windows, ids: Tensor, sampling: Sampling, random: Tensor
     """Draw what is OPEN in ids (B, rows, columns), with `random` (B, rows, columns) in [0, 1); ids after each row."""
     windows.model.eval()
     open_ = ids == OPEN
-    for row in range(ids.shape[1]):
-        for column in range(ids.shape[2]):
-            here = open_[:, row, column]
-            if here.any():
-                p = probabilities(windows.logits(ids, row, column), sampling)
-                ids[:, row, column] = draw(p, random[:, row, column]).where(here, ids[:, row, column])
-        yield ids.clone()
+    for front in windows.fronts():
+        places = [(row, column) for row, column in front if open_[:, row, column].any()]
+        for (row, column), logits in zip(places, windows.logits_at(ids, places), strict=True):
+            drawn = draw(probabilities(logits, sampling), random[:, row, column])
+            ids[:, row, column] = drawn.where(open_[:, row, column], ids[:, row, column])
+        if any(column == ids.shape[2] - 1 for _, column in front):
+            yield ids.clone()
 
 
 class Windows:
@@ -175,8 +176,50 @@ class Windows:
         self.at: dict[int, _Window] = {}
         """By the window's first column."""
 
+    def fronts(self) -> Iterator[list[tuple[int, int]]]:
+        """All places of the grid, row and column; those that come together hang on earlier ones only.
+
+        A place hangs on what its window holds of the row above and of its own row. So a row can begin before the one
+        above is done, as soon as that one has left the first window, and two windows take a step at once.
+        """
+        rows, columns = self.grid
+        lefts = [origin(column, columns, self.model.config.grid[1], self.strides[1]) for column in range(columns)]
+        at = [list(range(columns))]  # when each place's turn comes
+        for _ in range(1, rows):
+            turns: list[int] = []
+            for left in lefts:
+                above = at[-1][left + self.model.config.grid[1] - 1]
+                turns.append(max(above, turns[-1] if turns else 0) + 1)
+            at.append(turns)
+        if not self.cached:
+            yield from ([(row, column)] for row in range(rows) for column in range(columns))
+            return
+        found: dict[int, list[tuple[int, int]]] = {}
+        for row, turns in enumerate(at):
+            for column, turn in enumerate(turns):
+                found.setdefault(turn, []).append((row, column))
+        yield from (found[turn] for turn in sorted(found))
+
     def logits(self, ids: Tensor, row: int, column: int) -> Tensor:
         """Of the token at a place, given those before it in its window: (B, codes), guided."""
+        return self.logits_at(ids, [(row, column)])[0]
+
+    def logits_at(self, ids: Tensor, places: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """The same at several places of one front, which are computed together."""
+        if not places:
+            return []
+        windows, new = [], []
+        for row, column in places:
+            window, seen = self._seen(ids, row, column)
+            windows.append(window.cache)
+            new.append(window.unseen(seen if self.guidance == 1.0 else torch.cat([seen, seen])))
+        found = self.model.extend_all(windows, new, self.condition)
+        if self.guidance == 1.0:
+            return found
+        return [guided(*logits.chunk(2), self.guidance) for logits in found]
+
+    def _seen(self, ids: Tensor, row: int, column: int) -> tuple[_Window, Tensor]:
+        """The window in which a place is drawn, and all its tokens (B, n) before it."""
         h, w = self.model.config.grid
         top = origin(row, self.grid[0], h, self.strides[0])
         left = origin(column, self.grid[1], w, self.strides[1])
@@ -186,11 +229,7 @@ class Windows:
             window = self.at[left] = _Window(self.model, halves * len(ids))
         if window.top != top or not self.cached:
             window.restart(top)
-        seen = ids[:, top : top + h, left : left + w].flatten(1)[:, : (row - top) * w + column - left]
-        if self.guidance == 1.0:
-            return window.next(seen, self.condition)
-        conditional, unconditional = window.next(torch.cat([seen, seen]), self.condition).chunk(2)
-        return guided(conditional, unconditional, self.guidance)
+        return window, ids[:, top : top + h, left : left + w].flatten(1)[:, : (row - top) * w + column - left]
 
     def reorder(self, places: Tensor) -> None:
         """Picture b goes on as `places[b]`, whose condition is the same; int64 (B,)."""
@@ -204,7 +243,6 @@ class _Window:
     """A cache over the trained grid's tokens, from row `top` of the picture on."""
 
     def __init__(self, model: CodeModel, batch: int):
-        self.model = model
         self.cache: Any = model.new_cache(batch)  # each model's own kind
         self.top, self.known = 0, 0
 
@@ -212,11 +250,11 @@ class _Window:
         self.cache.clear()
         self.top, self.known = top, 0
 
-    def next(self, seen: Tensor, condition: Tensor | None) -> Tensor:
-        """All tokens (B, n) of the window so far -> logits of the next; only those not in the cache are computed."""
+    def unseen(self, seen: Tensor) -> Tensor:
+        """All tokens (B, n) of the window so far -> those not in the cache, which are then taken to be."""
         new = seen[:, self.known :]
         self.known = seen.shape[1]
-        return self.model.extend(self.cache, new, condition)
+        return new
 
 
 def origin(place: int, size: int, window: int, stride: int) -> int:

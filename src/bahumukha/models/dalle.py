@@ -17,7 +17,7 @@ tokens of it, which are always seen: what guidance compares with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bahumukha.nn.attention import init_transformer
-from bahumukha.nn.causal import Cache, CausalBlock
+from bahumukha.nn.causal import Cache, CausalBlock, SideBySide
 from bahumukha.nn.masks import PATTERNS, Pattern, picture_mask, stream_mask
 from bahumukha.nn.rotary import grid_positions, rotation
 from bahumukha.nn.sizes import check_least, check_transformer
@@ -111,6 +111,15 @@ class StreamCache(Cache):
     prefix = 0
     """Tokens before the picture's first."""
     masks: Mapping[Pattern, Tensor | None] = {}
+    """By pattern, of the whole stream."""
+    patterns: tuple[Pattern, ...] = ("full",)
+    """Of the layers, over and over."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """As `Cache` does, by the layer's own mask."""
+        whole = self.masks.get(self.patterns[layer % len(self.patterns)])
+        end = self.length + q.shape[2]
+        return super().attend(layer, q, k, v, None if whole is None else whole[:, :, self.length : end, :end])
 
     def reorder(self, places: Tensor) -> None:
         """As `Cache` does, with the masks."""
@@ -186,8 +195,10 @@ class Dalle(nn.Module):
         """What the heads read: of the cut texts (B, L, width), of the codes (B, n, width), [:, j] to tell ids[:, j]."""
         prefix = self._prefix(texts)
         x = torch.cat([prefix.x, self._embedded(ids[:, :-1], 0)], dim=1)
-        first = prefix.x.shape[1] - 1  # the beginning of the picture tells its first code
-        hidden = self.norm(self._through(x, 0, first + 1, prefix.masks, None))
+        length, before = x.shape[1], prefix.x.shape[1]
+        masks = {key: None if mask is None else mask[:, :, :length, :length] for key, mask in prefix.masks.items()}
+        hidden = self.norm(self._through(x, self._turn(0, length, before), masks=masks))
+        first = before - 1  # the beginning of the picture tells its first code
         return hidden[:, :first], hidden[:, first:]
 
     def cut(self, texts: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,7 +217,9 @@ class Dalle(nn.Module):
         """An empty cache for texts and pictures of the trained grid. The last token is never looked back at."""
         c = self.config
         most = c.text_length + self.tokens  # with the beginning, without the last code
-        return StreamCache(c.layers, batch, c.heads, most, c.width // c.heads, self.head.weight)
+        cache = StreamCache(c.layers, batch, c.heads, most, c.width // c.heads, self.head.weight)
+        cache.patterns = c.attention
+        return cache
 
     def extend(self, cache: StreamCache, ids: Tensor, texts: Tensor | None = None) -> Tensor:
         """Ids int64 (B, n), the codes after those in the cache -> logits (B, codes) of the one that comes next.
@@ -214,19 +227,34 @@ class Dalle(nn.Module):
         An empty cache takes in the texts first (None for null captions), and n may be 0; `texts` count only then. Texts
         that occur several times are computed once.
         """
-        if cache.length and not ids.shape[1]:
-            raise ValueError("no tokens were given to a cache that holds some; what comes next was said before")
-        hidden = None
-        if not cache.length:
-            if texts is None:
-                texts = ids.new_full((len(ids), 1), self.config.pad)
-            hidden = self._begin(cache, texts)
-        if hidden is None or ids.shape[1]:
-            start = cache.length
-            x = self._embedded(ids, start - cache.prefix)
-            hidden = self._through(x, start, cache.prefix, cache.masks, cache)
-            cache.length = start + ids.shape[1]
-        return self.head(self.norm(hidden[:, -1]))
+        return self.extend_all([cache], [ids], texts)[0]
+
+    def extend_all(
+        self, caches: Sequence[StreamCache], ids: Sequence[Tensor], texts: Tensor | None = None
+    ) -> list[Tensor]:
+        """As `extend`, several caches and their codes in one go: a token's time goes into reading weights."""
+        last: list[Tensor | None] = [None] * len(caches)
+        for i, (cache, new) in enumerate(zip(caches, ids, strict=True)):
+            if cache.length and not new.shape[1]:
+                raise ValueError("no tokens were given to a cache that holds some; what comes next was said before")
+            if not cache.length:
+                nothing = new.new_full((len(new), 1), self.config.pad)
+                last[i] = self._begin(cache, nothing if texts is None else texts)[:, -1]
+        going = [i for i, new in enumerate(ids) if new.shape[1]]
+        if going:
+            counts = [ids[i].shape[1] for i in going]
+            beside = SideBySide([caches[i] for i in going], counts)
+            x = torch.cat([self._embedded(ids[i], caches[i].length - caches[i].prefix) for i in going], dim=1)
+            turns = [
+                self._turn(caches[i].length, count, caches[i].prefix) for i, count in zip(going, counts, strict=True)
+            ]
+            turned = [turn for turn in turns if turn is not None]
+            hidden = self._through(x, torch.cat(turned) if turned else None, beside=beside)
+            beside.grow()
+            for i, part in zip(going, hidden.split(counts, dim=1), strict=True):
+                last[i] = part[:, -1]
+        together = torch.stack([each for each in last if each is not None], dim=1)
+        return list(self.head(self.norm(together)).unbind(1))
 
     def _begin(self, cache: StreamCache, texts: Tensor) -> Tensor:
         """Take the texts into an empty cache -> what the last block gives, (B, P, width)."""
@@ -234,7 +262,8 @@ class Dalle(nn.Module):
         prefix = self._prefix(different)
         length = prefix.x.shape[1]
         once = self.new_cache(len(different))
-        hidden = self._through(prefix.x, 0, length, prefix.masks, once)
+        once.masks = prefix.masks
+        hidden = self._through(prefix.x, self._turn(0, length, length), beside=once)
         cache.keys[:, :, :, :length] = once.keys[:, of, :, :length]
         cache.values[:, :, :, :length] = once.values[:, of, :, :length]
         cache.prefix = cache.length = length
@@ -261,21 +290,26 @@ class Dalle(nn.Module):
             x = x + (self.rows[:, None] + self.columns).flatten(0, 1)[first : first + ids.shape[1]]
         return x
 
+    def _turn(self, start: int, count: int, prefix: int) -> Tensor | None:
+        """Of so many places of a stream, of which the first `prefix` are no codes; None where positions are learned."""
+        if self.config.positions != "rotary2d":
+            return None
+        first = self.config.text_length + 1 - prefix + start  # places of the text that are not there come before
+        return torch.view_as_complex(self.turns.float())[first : first + count]
+
     def _through(
-        self, x: Tensor, start: int, prefix: int, masks: Mapping[Pattern, Tensor | None], cache: Cache | None
+        self,
+        x: Tensor,
+        turn: Tensor | None,
+        *,
+        masks: Mapping[Pattern, Tensor | None] | None = None,
+        beside: Cache | SideBySide | None = None,
     ) -> Tensor:
-        """x (B, L, width), which stands at places `start` and after of the stream, of which the first `prefix` are no
-        codes -> what the last block gives."""
-        end = start + x.shape[1]
-        turn = None
-        if self.config.positions == "rotary2d":
-            before = self.config.text_length + 1 - prefix  # places of the text that are not there
-            turn = torch.view_as_complex(self.turns.float())[before + start : before + end]
-        rows = {key: None if mask is None else mask[:, :, start:end, :end] for key, mask in masks.items()}
+        """x (B, L, width), its places turned so -> what the last block gives. Caches have masks of their own."""
         x = self.dropout(x)
         for layer, block in enumerate(self.blocks):
-            pattern = self.config.attention[layer % len(self.config.attention)]
-            x = block(x, turn, cache, layer, rows[pattern])
+            mask = None if masks is None else masks[self.config.attention[layer % len(self.config.attention)]]
+            x = block(x, turn, beside, layer, mask)
         return x
 
 

@@ -11,6 +11,8 @@ rotation can be left out, and a mask (`nn.masks`) can hide some of what stands b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,6 +59,41 @@ class Cache:
         self.values[layer, :, :, self.length : end] = values
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Keep keys and values of the new tokens; what their queries, (B, heads, new, dim), find among all so far."""
+        return attention(q, *self.append(layer, k, v), mask)
+
+
+class SideBySide:
+    """Several caches, for tokens of several sequences in one row: weights are read once for all of them."""
+
+    def __init__(self, caches: Sequence[Cache], counts: Sequence[int]):
+        """`counts`: new tokens of each sequence, which stand one after another."""
+        self.caches, self.counts = caches, list(counts)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """As `Cache` does, each sequence for itself; a mask is each cache's own matter."""
+        assert mask is None
+        parts = zip(self.caches, *(each.split(self.counts, dim=2) for each in (q, k, v)), strict=True)
+        return torch.cat([cache.attend(layer, *part) for cache, *part in parts], dim=2)
+
+    def grow(self) -> None:
+        """All layers have been through."""
+        for cache, count in zip(self.caches, self.counts, strict=True):
+            cache.length += count
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Of the last tokens, q (B, heads, new, dim), to themselves and all before, k and v (B, heads, all, dim).
+
+    mask: bool, broadcastable to (B, heads, new, all), True where they may look; None for all that stand before.
+    """
+    new, known = q.shape[2], k.shape[2]
+    if mask is None and new not in (1, known):
+        mask = torch.ones(new, known, dtype=torch.bool, device=q.device).tril(known - new)
+    # One token sees all; from the first token on it is the plain triangle.
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and new > 1)
+
 
 def laid_out_for_sampling(model: nn.Module) -> nn.Module:
     """The same model, of each Linear's weight (out, in) the longer side lying together in memory.
@@ -90,7 +127,7 @@ class CausalAttention(nn.Module):
         self,
         x: Tensor,
         turn: Tensor | None,
-        cache: Cache | None = None,
+        cache: Cache | SideBySide | None = None,
         layer: int = 0,
         mask: Tensor | None = None,
     ) -> Tensor:
@@ -108,16 +145,7 @@ class CausalAttention(nn.Module):
             qk = rotated(qk, turn)
         q, k = qk.to(qkv.dtype).transpose(1, 3).unbind(2)  # (B, heads, L, d)
         v = qkv[:, :, 2].transpose(1, 2)
-        if cache is not None:
-            k, v = cache.append(layer, k, v)
-        new, known = q.shape[2], k.shape[2]
-        if mask is not None:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        elif new in (1, known):  # one token sees all; from the first token on it is the plain triangle
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=new > 1)
-        else:
-            seen = torch.ones(new, known, dtype=torch.bool, device=x.device).tril(known - new)
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        y = attention(q, k, v, mask) if cache is None else cache.attend(layer, q, k, v, mask)
         return self.out(y.transpose(1, 2).flatten(2))
 
 
@@ -136,7 +164,7 @@ class CausalBlock(nn.Module):
         self,
         x: Tensor,
         turn: Tensor | None,
-        cache: Cache | None = None,
+        cache: Cache | SideBySide | None = None,
         layer: int = 0,
         mask: Tensor | None = None,
     ) -> Tensor:
