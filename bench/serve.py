@@ -161,7 +161,7 @@ def _until(address: str, id: str, holds: Any, seconds: float = 300.0) -> Any:
     while not holds(job := _call(address, f"jobs/{id}")):
         if job["state"] in ("done", "failed") or time.perf_counter() > deadline:
             raise SystemExit(f"a painting that was to be cancelled is {job['state']}: {job['error']}")
-        time.sleep(0.02)
+        time.sleep(0.05)
     return job
 
 

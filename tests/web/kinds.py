@@ -63,4 +63,4 @@ def index(settings: Mapping[str, Any], folder: Path) -> Iterator[News]:
             yield {"done": step.done, "total": step.total}
 
 
-KINDS = {"vqgan-clip": draw, "index": index}
+KINDS = dict.fromkeys(("vqgan-clip", "dalle", "unclip", "vary", "blend", "edit"), draw) | {"index": index}

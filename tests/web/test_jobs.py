@@ -109,6 +109,20 @@ def test_cancelling_is_soon_effective_and_leaves_nothing(queue: Queue, prompt: s
     assert queue.cancel(following.id).state == "done", "one that is over stays as it is"
 
 
+def test_a_process_that_stops_as_it_is_killed_gets_no_next_job(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, following = queue.draw("hang"), queue.draw("blue")
+    until(lambda: job.step >= 2)
+    kill = queue._worker.kill
+    monkeypatch.setattr(queue._worker, "kill", lambda: None)
+    queue.cancel(job.id)
+    queue._kill(job)
+    queue._heard({"job": job.id, "event": "stopped"})
+    assert following.state == "queued"
+    kill()
+    until(lambda: following.is_over)
+    assert following.state == "done" and not (queue.folder / job.id).exists()
+
+
 def test_a_process_that_leaves_as_a_job_comes_is_started_anew(queue: Queue) -> None:
     first = queue.draw("leave")
     until(lambda: first.is_over)

@@ -17,6 +17,7 @@ import pytest
 from bahumukha.web.app import create_app
 from bahumukha.web.config import ServerConfig
 from bahumukha.web.files import shipped
+from bahumukha.web.services import Services
 from bahumukha.zoo.fake import ColourEncoder
 from tests.search.pictures import draw
 from tests.web.conftest import KINDS, serving
@@ -39,6 +40,12 @@ new PerformanceObserver((list) => {
   }
 }).observe({type: "layout-shift", buffered: true});
 """
+
+
+FORGET_ALL = """async () => {
+  const { jobs } = await (await fetch("/api/v1/jobs?limit=200")).json();
+  for (const job of jobs) await fetch(`/api/v1/jobs/${job.id}`, { method: "DELETE" });
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -203,14 +210,13 @@ def test_create_with_preview_cancel_and_reload(open_page: Any) -> None:
     page.fill("#prompt", "slow red thing")
     page.evaluate("document.querySelector('[name=seed]').value = 'fox'")
     page.click("#create-form button[type=submit]")
-    page.wait_for_selector(".job .canvas img:not([hidden])")
-    assert re.match(r"Step \d of 8", page.text_content(".job .note"))
     page.wait_for_selector("#history .made img")
     assert page.locator("#under-way .job").count() == 0
 
     page.fill("#prompt", "hang")
     page.keyboard.press("Enter")
     page.wait_for_selector(".job .canvas img:not([hidden])")
+    assert re.match(r"Step \d of 8", page.text_content(".job .note"))
     page.fill("#prompt", "blue")
     page.keyboard.press("Enter")
     page.wait_for_selector(".job.waiting")
@@ -227,6 +233,53 @@ def test_create_with_preview_cancel_and_reload(open_page: Any) -> None:
     page.once("dialog", lambda dialog: dialog.accept())
     page.click("#history .made >> nth=0 >> text=Delete")
     page.wait_for_selector("#history .made >> nth=1", state="detached")
+
+
+def test_what_can_be_made_of_what_was_made(open_page: Any) -> None:
+    page = open_page("/create")
+    page.evaluate(FORGET_ALL)
+    page.wait_for_function("() => !document.querySelector('#history .made')")
+    page.select_option("[name=generator]", "dalle")
+    assert page.input_value("[name=count]") == "9" and not page.is_visible("[name=drawer]")
+    for prompt in ("a red fish", "a blue bird"):
+        page.fill("#prompt", prompt)
+        with page.expect_response("**/generate") as answer:
+            page.keyboard.press("Enter")
+        assert answer.value.json()["kind"] == "dalle"
+        page.wait_for_function("text => document.querySelector('#history h3')?.textContent === text", arg=prompt)
+    assert page.locator("#history .made >> nth=0 >> .many button").count() == 9
+    page.click("#history .made >> nth=0 >> text=Vary")
+    page.wait_for_selector("#history .made >> nth=2")
+    page.click("#history .made >> nth=1 >> text=Blend")
+    assert "a blue bird" in page.text_content("#blending-text")
+    with page.expect_response("**/blend") as answer:
+        page.click("#history .made >> nth=2 >> text=Blend")
+    assert answer.value.json()["settings"]["prompt"] == "a blue bird · a red fish" and not page.is_visible("#blending")
+    page.wait_for_selector("#history .made >> nth=3")
+    page.click("#history .made >> nth=3 >> .many button >> nth=4")
+    page.click("#lightbox >> text=Edit")
+    assert page.input_value("#edit [name=source]") == "a red fish"
+    page.fill("#edit [name=target]", "a red bird")
+    shot(page, "edit")
+    with page.expect_response("**/edit") as answer:
+        page.keyboard.press("Enter")
+    assert answer.value.json()["settings"]["picture"]["number"] == 5
+    page.wait_for_selector("#history .made >> nth=4")
+    with page.expect_response("**/edit"):
+        page.click("#history .made >> nth=0 >> text=Another one")
+    page.wait_for_selector("#history .made >> nth=5")
+
+
+def test_what_has_no_weights_says_so_and_is_off(open_page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "{} has no weights on this machine: bahu train {} makes them"
+    monkeypatch.setattr(Services, "missing", lambda self, name: line.format(name, name) if name == "dalle" else None)
+    page = open_page("/create")
+    page.wait_for_selector("#create-form [type=submit]:enabled")
+    page.select_option("[name=generator]", "dalle")
+    assert "bahu train dalle" in page.text_content("#create-missing")
+    assert page.is_disabled("#create-form [type=submit]")
+    page.select_option("[name=generator]", "vqgan-clip")
+    assert not page.is_visible("#create-missing") and page.is_enabled("#create-form [type=submit]")
 
 
 def test_phone_width_and_dark(open_page: Any) -> None:

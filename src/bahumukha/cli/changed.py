@@ -66,12 +66,12 @@ def change(config: ChangeConfig, out: Path, video: Path | None, as_json: bool, c
     """
     started = time.monotonic()
     check_places(out, video)
-    sources = [_reader(224)(path) for path in config.sources]
+    sources = [reader(224)(path) for path in config.sources]
     unclip = opened(config)
     with stop_signals(lambda: note_line(STOPPING)) as stop:
         drawn = _drawn(unclip, config, stop, films=video is not None)
     images = [Image.fromarray(rgb) for rgb in drawn.pictures]
-    scores, likeness = _scored(unclip, config, sources, images)
+    scores, likeness = scored(unclip, config, sources, images)
     name = "-".join(path.stem for path in config.sources)
     tiles = []
     for place, image in enumerate(images):
@@ -99,7 +99,7 @@ class _Drawn:
 
 def _drawn(unclip: Unclip, config: ChangeConfig, stop: threading.Event, films: bool) -> _Drawn:
     """All at once. Raises UsageError, ImageError; Interrupted when `stop` was set."""
-    read = _reader(max(shortest_side(unclip.encoder) or 0, unclip.size))
+    read = reader(max(shortest_side(unclip.encoder) or 0, unclip.size))
     calls = config.decoder.steps + (config.upsampler.steps if factor_of(unclip, config) > 1 else 0)
     film: list[np.ndarray] = []
     every = 1 if films else WATCHED
@@ -114,12 +114,12 @@ def _drawn(unclip: Unclip, config: ChangeConfig, stop: threading.Event, films: b
     return _Drawn(to_uint8(step.images), film)
 
 
-def _reader(side: int) -> Callable[[Path], Image.Image]:
+def reader(side: int) -> Callable[[Path], Image.Image]:
     """Files as the project reads them: upright, on white, in 8 bits; large ones no larger than they need be."""
     return lambda path: open_image(path, at_least=side)
 
 
-def _scored(
+def scored(
     unclip: Unclip, config: ChangeConfig, sources: Sequence[Image.Image], images: Sequence[Image.Image]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of each result the cosine with the caption, or with the first source where there is none, (N,); and the cosines

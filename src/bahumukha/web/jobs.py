@@ -71,7 +71,7 @@ class JobQueue:
         self._waiting: list[Job] = []
         self._current: Job | None = None
         self._timer: threading.Timer | None = None
-        self._is_closed = False
+        self._is_closed = self._is_killed = False
         self._worker = WorkerProcess(making, self._heard, self._gone)
         self._load()
 
@@ -164,6 +164,7 @@ class JobQueue:
     def _kill(self, job: Job) -> None:
         with self._lock:  # by now the process may be at another job
             if self._current is job:
+                self._is_killed = True
                 self._worker.kill()
 
     def _next(self) -> None:
@@ -181,7 +182,8 @@ class JobQueue:
     def _heard(self, message: dict[str, Any]) -> None:
         with self._lock:
             job = self._current
-            if job is None or message.get("job") != job.id:
+            # One that was killed as it said that it had stopped can take no next job: that it is gone is told too.
+            if job is None or message.get("job") != job.id or self._is_killed:
                 return
             event = message["event"]
             if event in ("done", "stopped", "failed"):
@@ -200,6 +202,7 @@ class JobQueue:
     def _gone(self, code: int, reason: str) -> None:
         with self._lock:
             job = self._current
+            self._is_killed = False
             if code == 0 and job is not None and not job.is_over and not self._is_closed:
                 # It left for want of work in the moment in which it got some.
                 self._current = None

@@ -1,4 +1,4 @@
-"""How each kind of job is done, in the worker: painting a sentence, indexing folders.
+"""How each kind of job is done, in the worker: painting a sentence, indexing folders; drawing is in `drawing`.
 
 A kind takes the job's settings and its folder, and is a generator of what is to be told (`kinds.News`). A finished
 picture holds its settings, as those of `bahu generate` do.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bahumukha.protocols import Step
+from bahumukha.web import drawing
 from bahumukha.web.kinds import Kind, Made, News
 
 if TYPE_CHECKING:
@@ -91,5 +92,11 @@ def _codec(name: str) -> Codec:
     return load_codec(name)
 
 
-KINDS: dict[str, Kind] = {"vqgan-clip": paint, "index": index}
+KINDS: dict[str, Kind] = {
+    "vqgan-clip": paint,
+    "dalle": drawing.draw_tokens,
+    "unclip": drawing.draw_embeddings,
+    **{command: partial(drawing.change, command) for command in drawing.PICTURES},
+    "index": index,
+}
 """Kind of job -> the generator that does it."""

@@ -20,6 +20,7 @@ Offset = Annotated[int, Field(ge=0, le=10_000_000)]
 Limit = Annotated[int, Field(ge=1, le=MOST_AT_ONCE)]
 Where = Annotated[str, Field(max_length=1000)]
 Weight = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=9)]
 Cutoff = Literal["auto"] | Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 
 
@@ -159,20 +160,73 @@ class Classified(BaseModel):
 # --- making -------------------------------------------------------------------------------------------------
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**53)] | Annotated[str, Field(min_length=1, max_length=100)]
+
+
 class GenerateRequest(Sent):
-    """A picture to be made. Without size and steps those of the quality are taken."""
+    """Pictures to be made. `vqgan-clip` paints each by itself; without size and steps those of the quality are taken.
+    `dalle` and `unclip` draw many and keep the best, of a size that the model was made for if none is given; the better
+    the quality, the more are drawn."""
 
     prompt: Text
-    generator: Literal["vqgan-clip"] = "vqgan-clip"
+    generator: Literal["vqgan-clip", "dalle", "unclip"] = "vqgan-clip"
     quality: Literal["draft", "normal", "better", "best"] = "draft"
     drawer: Literal["fft", "vqgan", "pixel", "strokes", "line"] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**53)] | Annotated[str, Field(min_length=1, max_length=100)] = 0
+    style: Annotated[str, Field(min_length=1, max_length=60)] | None = None
+    """Of `dalle` and `unclip`: one that the model knows."""
+    seed: Seed = 0
     size: (
         Annotated[str, Field(pattern=r"^([0-9]{2,4}x[0-9]{2,4}|square|widescreen|landscape|portrait|phone)$")] | None
     ) = None
     steps: Annotated[int, Field(ge=1, le=2000)] | None = None
-    count: Annotated[int, Field(ge=1, le=9)] = 1
+    count: Count = 1
     video: bool = False
+
+    @model_validator(mode="after")
+    def _belongs(self) -> GenerateRequest:
+        paints = self.generator == "vqgan-clip"
+        if paints and self.style is not None:
+            raise ValueError("style belongs to dalle and unclip; for vqgan-clip say it in the prompt")
+        if not paints and (self.drawer is not None or self.steps is not None):
+            raise ValueError("drawer and steps belong to vqgan-clip")
+        if not paints and self.size is not None and not self.size[0].isdigit():
+            raise ValueError("size: dalle and unclip take width and height, as 64x64")
+        return self
+
+
+class MadeNumber(Sent):
+    """A picture that was made: its job, and its number there, from 1."""
+
+    job: Annotated[str, Field(pattern=r"^[0-9a-f]{24}$")]
+    number: Annotated[int, Field(ge=1, le=999)] = 1
+
+
+class VaryRequest(Sent):
+    """Other pictures of what a picture shows. `far`: 0 is the picture itself as well as the model can draw it."""
+
+    picture: MadeNumber
+    far: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
+    count: Count = 4
+    seed: Seed = 0
+
+
+class BlendRequest(Sent):
+    """A strip from one picture to another, of `count` with both ends; with `own_noise` these look like the pictures."""
+
+    first: MadeNumber
+    second: MadeNumber
+    count: Annotated[int, Field(ge=2, le=9)] = 7
+    own_noise: bool = False
+    seed: Seed = 0
+
+
+class EditRequest(Sent):
+    """What `source` says of a picture becomes what `target` says: four pictures, each changed more."""
+
+    picture: MadeNumber
+    source: Text
+    target: Text
+    seed: Seed = 0
 
 
 class MadePicture(BaseModel):
@@ -245,10 +299,11 @@ class Folders(BaseModel):
 
 
 class Generator(BaseModel):
-    """A way of making pictures; `missing` says what to install where it cannot be used."""
+    """A way of making pictures; `missing` says what to install or to train where it cannot be used."""
 
     name: str
     drawers: list[str]
+    styles: list[str]
     qualities: list[str]
     missing: str | None
 

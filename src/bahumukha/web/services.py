@@ -18,12 +18,13 @@ from bahumukha.web.library import Library
 from bahumukha.web.looking import Looker
 from bahumukha.web.searching import Kept, Searcher
 from bahumukha.web.thumbnails import Thumbnails
+from bahumukha.web.weights import without_weights
 
 if TYPE_CHECKING:
     from bahumukha.protocols import ImageTextEncoder
     from bahumukha.web.schemas import DuplicateGroup
 
-NEEDED = {"vqgan-clip": ("torch", "safetensors")}
+NEEDED = dict.fromkeys(("vqgan-clip", "dalle", "unclip"), ("torch", "safetensors"))
 """Packages of the extra [create] without which a generator cannot be used."""
 
 
@@ -45,9 +46,13 @@ class Services:
     duplicates_turn: threading.Lock = field(default_factory=threading.Lock)
 
     def require(self, generator: str) -> None:
-        """Raises ModelError where a generator cannot be used, and says what to install."""
-        if self.config.making == MAKING and (said := missing(generator)) is not None:
+        """Raises ModelError where a generator cannot be used, and says what to install or to train."""
+        if (said := self.missing(generator)) is not None:
             raise ModelError(said)
+
+    def missing(self, generator: str) -> str | None:
+        """What to install or to train before a generator can be used; None where it can be."""
+        return missing(generator) if self.config.making == MAKING else None
 
     def start(self) -> None:
         """Go on with what waited, index folders that never were, and load what the first search needs."""
@@ -87,9 +92,11 @@ def open_services(config: ServerConfig, encoder: ImageTextEncoder | None = None)
 
 
 def missing(generator: str) -> str | None:
-    """What to install before a generator can be used; looked up without importing it."""
+    """What to install or to train before a generator can be used; looked up without importing it."""
     absent = [name for name in NEEDED[generator] if find_spec(name) is None]
-    return f"{generator} needs {absent[0]}, of the extra [create]: pip install 'bahumukha[create]'" if absent else None
+    if absent:
+        return f"{generator} needs {absent[0]}, of the extra [create]: pip install 'bahumukha[create]'"
+    return without_weights(generator)
 
 
 def job_news(job: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,16 @@ from fastapi.responses import FileResponse, Response
 from bahumukha.web.errors import NotFound
 from bahumukha.web.jobs import Job
 from bahumukha.web.routes import PROBLEMS, Limit, Offset, Served, following
-from bahumukha.web.schemas import GenerateRequest, JobPage, JobState
+from bahumukha.web.schemas import (
+    BlendRequest,
+    EditRequest,
+    GenerateRequest,
+    JobPage,
+    JobState,
+    MadeNumber,
+    Sent,
+    VaryRequest,
+)
 from bahumukha.web.services import Services, job_news
 from bahumukha.web.worker import PREVIEW
 
@@ -37,6 +46,40 @@ def generate(request: GenerateRequest, served: Served) -> JobState:
     settings["seed"] = str(settings["seed"])
     served.require(request.generator)
     return state_of(served, served.jobs.submit(request.generator, settings))
+
+
+@router.post("/vary", status_code=202)
+def vary(request: VaryRequest, served: Served) -> JobState:
+    """Ask for other pictures of what a picture shows that was made."""
+    return _changed(served, "vary", request, _prompt(served, request.picture))
+
+
+@router.post("/blend", status_code=202)
+def blend(request: BlendRequest, served: Served) -> JobState:
+    """Ask for a strip from one picture that was made to another."""
+    ends = [_prompt(served, end) for end in (request.first, request.second)]
+    return _changed(served, "blend", request, " · ".join(dict.fromkeys(ends)))
+
+
+@router.post("/edit", status_code=202)
+def edit(request: EditRequest, served: Served) -> JobState:
+    """Ask for a picture that was made, in which what one sentence says becomes what another one says."""
+    _prompt(served, request.picture)
+    return _changed(served, "edit", request, request.target)
+
+
+def _prompt(served: Services, picture: MadeNumber) -> str:
+    """What a picture was made of. Raises NotFound where there is no such picture."""
+    served.jobs.file(picture.job, f"{picture.number}.png")
+    return str(served.jobs.get(picture.job).settings.get("prompt", ""))
+
+
+def _changed(served: Services, kind: str, request: Sent, prompt: str) -> JobState:
+    """A job of unCLIP; `prompt`: by what it is called in lists."""
+    served.require("unclip")
+    settings = request.model_dump(exclude_none=True) | {"prompt": prompt}
+    settings["seed"] = str(settings["seed"])
+    return state_of(served, served.jobs.submit(kind, settings))
 
 
 @router.get("/jobs")

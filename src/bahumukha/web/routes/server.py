@@ -13,7 +13,8 @@ from bahumukha.web.errors import Busy, NotFound
 from bahumukha.web.files import languages
 from bahumukha.web.routes import PROBLEMS, Served
 from bahumukha.web.schemas import DRAWERS, QUALITIES, Folder, Folders, Generator, IndexState, Status
-from bahumukha.web.services import job_news, missing
+from bahumukha.web.services import NEEDED, Services, job_news
+from bahumukha.web.weights import weights_of
 
 router = APIRouter(tags=["server"], responses=PROBLEMS)
 
@@ -21,16 +22,24 @@ router = APIRouter(tags=["server"], responses=PROBLEMS)
 @router.get("/status")
 def status(served: Served) -> Status:
     """What this server is and has."""
-    guided = Generator(
-        name="vqgan-clip", drawers=list(DRAWERS), qualities=list(QUALITIES), missing=missing("vqgan-clip")
-    )
     return Status(
         version=__version__,
         pictures=served.library.count(),
-        generators=[guided],
+        generators=[_generator(served, name) for name in NEEDED],
         waiting=served.config.waiting,
         upload_bytes=served.config.upload_bytes,
         languages=languages(),
+    )
+
+
+def _generator(served: Services, name: str) -> Generator:
+    weights = weights_of(name)
+    return Generator(
+        name=name,
+        drawers=list(DRAWERS) if name == "vqgan-clip" else [],
+        styles=[] if weights is None else list(weights.styles),
+        qualities=list(QUALITIES),
+        missing=served.missing(name),
     )
 
 

@@ -26,7 +26,7 @@ function draw() {
   const picture = shown.list[shown.place];
   const had = document.activeElement?.dataset?.key;
   const facts = el("dl");
-  const tools = shown.tools.map((tool) => el("button", { class: "button small", type: "button",
+  const tools = shown.tools.map((tool) => el("button", { class: "button small", type: "button", disabled: Boolean(tool.off), title: tool.off,
     onclick: () => { dialog.close(); tool.act(picture); } }, t(tool.label)));
   const [last, end] = [shown.place === 0, shown.place === shown.list.length - 1];
   dialog.replaceChildren(
