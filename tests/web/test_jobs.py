@@ -15,7 +15,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from bahumukha.errors import BahumukhaError
-from bahumukha.web.errors import Busy, NotFound
+from bahumukha.web.errors import Busy, NotFound, NotOver
 from bahumukha.web.jobs import GRACE_SECONDS, RECORD, Job, JobQueue
 from tests.web.conftest import KINDS, Place, until
 
@@ -112,13 +112,13 @@ def test_cancelling_is_soon_effective_and_leaves_nothing(queue: Queue, prompt: s
 def test_a_process_that_stops_as_it_is_killed_gets_no_next_job(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     job, following = queue.draw("hang"), queue.draw("blue")
     until(lambda: job.step >= 2)
-    kill = queue._worker.kill
-    monkeypatch.setattr(queue._worker, "kill", lambda: None)
-    queue.cancel(job.id)
-    queue._kill(job)
-    queue._heard({"job": job.id, "event": "stopped"})
-    assert following.state == "queued"
-    kill()
+    with monkeypatch.context() as patch:
+        patch.setattr(queue._worker, "kill", lambda: None)
+        queue.cancel(job.id)
+        queue._kill(job)
+        queue._heard({"job": job.id, "event": "stopped"})
+        assert following.state == "queued"
+    queue._worker.kill()
     until(lambda: following.is_over)
     assert following.state == "done" and not (queue.folder / job.id).exists()
 
@@ -143,7 +143,7 @@ def test_the_queue_is_bounded(tmp_path: Path) -> None:
 
 def test_finished_jobs_can_be_forgotten_and_others_not(queue: Queue) -> None:
     done, hanging = queue.draw("blue"), queue.draw("hang")
-    with pytest.raises(Busy):
+    with pytest.raises(NotOver):
         queue.forget(hanging.id)
     until(lambda: done.is_over)
     queue.forget(done.id)
@@ -237,8 +237,8 @@ def test_a_picture_through_the_api(place: Place) -> None:
         hanging, waiting = ask(client, "hang"), ask(client, "red")
         assert waiting["position"] == 1
         full = client.post(f"{API}/generate", json={"prompt": "red"})
-        assert full.status_code == 503 and full.headers["retry-after"]
-        assert client.delete(f"{API}/jobs/{hanging['id']}").status_code == 503
+        assert full.status_code == 429 and full.headers["retry-after"]
+        assert client.delete(f"{API}/jobs/{hanging['id']}").status_code == 409
         assert client.post(f"{API}/jobs/{waiting['id']}/cancel").json()["state"] == "cancelled"
 
 

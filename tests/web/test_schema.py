@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -29,12 +30,9 @@ CHECKS = [
     response_schema_conformance,
     negative_data_rejection,
 ]
-# Random requests only: to go through every boundary of every field as well would take minutes.
-SETTINGS = schemathesis.Config.from_str("phases.coverage.enabled = false")
 # The stream of events has no end, and what indexes would change what the other tests look at.
-schema = schemathesis.openapi.from_dict(create_app(ServerConfig()).openapi(), config=SETTINGS).exclude(
-    path_regex="/events$|/folders/"
-)
+schema = schemathesis.openapi.from_dict(create_app(ServerConfig()).openapi()).exclude(path_regex="/events$|/folders/")
+COMMON: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +43,20 @@ def address(shared_place: Place, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @schema.parametrize()
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+@settings(max_examples=12, derandomize=True, **COMMON)
 def test_every_answer_is_one_that_is_described(case: schemathesis.Case, address: str) -> None:
+    """Random requests, and those at each boundary of each field: about twelve hundred."""
     case.call_and_validate(base_url=address, checks=CHECKS, timeout=60)
+
+
+def test_what_answers_lead_to_is_described_too(address: str) -> None:
+    """Requests that take their numbers and names from the answers to others: pictures that were found, jobs."""
+
+    class Walk(schema.as_state_machine()):  # type: ignore[misc]
+        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
+            return {"base_url": address, "timeout": 60}
+
+        def validate_response(self, response: Any, case: schemathesis.Case, **kwargs: Any) -> None:
+            case.validate_response(response, checks=CHECKS)
+
+    Walk.run(settings=settings(max_examples=20, stateful_step_count=8, derandomize=True, **COMMON))

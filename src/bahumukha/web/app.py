@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from bahumukha import __version__
 from bahumukha.errors import BahumukhaError, PictureIndexError
 from bahumukha.web.config import ServerConfig
-from bahumukha.web.errors import Busy, NotFound
+from bahumukha.web.errors import Busy, NotFound, NotOver
 from bahumukha.web.routes import PREFIX, asking, jobs, pages, pictures, searching, server
 from bahumukha.web.safety import Safety
 from bahumukha.web.services import open_services
@@ -69,10 +69,10 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, NotFound):
         return _line(404, error)
     if isinstance(error, Busy):
-        return _line(503, error, {"Retry-After": "5"})
+        return _line(429, error, {"Retry-After": "5"})
     # The command line's errors name options; here they are fields.
     text = str(error).removeprefix("--").replace("--plus and --minus", "plus and minus")
-    return _line(409 if isinstance(error, PictureIndexError) else 400, text)
+    return _line(409 if isinstance(error, (PictureIndexError, NotOver)) else 400, text)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -11,3 +11,7 @@ class NotFound(BahumukhaError):
 
 class Busy(BahumukhaError):
     """Too much was asked for at once; later there is room again."""
+
+
+class NotOver(BahumukhaError):
+    """A job that has to be over first."""

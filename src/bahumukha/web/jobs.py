@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bahumukha.errors import BahumukhaError
-from bahumukha.web.errors import Busy, NotFound
+from bahumukha.web.errors import Busy, NotFound, NotOver
 from bahumukha.web.process import WorkerProcess
 from bahumukha.web.worker import PREVIEW
 
@@ -139,11 +139,11 @@ class JobQueue:
             return job
 
     def forget(self, id: str) -> None:
-        """Delete a job that is over, with its results. Raises NotFound, Busy for one that is not over."""
+        """Delete a job that is over, with its results. Raises NotFound, NotOver."""
         with self._lock:
             job = self.get(id)
             if not job.is_over or job is self._current:
-                raise Busy(f"job {id} is not over; cancel it first")
+                raise NotOver(f"job {id} is not over; cancel it first")
             del self._jobs[id]
             self._sweep(job)
             self._tell({"id": id, "state": "forgotten"})

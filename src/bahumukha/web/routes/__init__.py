@@ -17,11 +17,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "A token is needed."},
     403: {"model": Problem, "description": "The request comes from another site."},
     404: {"model": Problem, "description": "There is nothing of that name, or it may not be shown."},
-    409: {"model": Problem, "description": "The index, as it is, cannot do that."},
+    409: {"model": Problem, "description": "The index or the job, as it is, cannot do that."},
     413: {"model": Problem, "description": "More was sent than is allowed."},
     421: {"model": Problem, "description": "The server is not asked under that host name."},
     422: {"model": Problem, "description": "A value is missing, of a wrong type, or not allowed."},
-    503: {"model": Problem, "description": "Too much was asked for at once; later there is room again."},
+    429: {"model": Problem, "description": "Too much was asked for at once; later there is room again."},
 }
 """Every address may answer these."""
 
