@@ -111,7 +111,8 @@ def test_a_tier_adds_nothing_to_what_a_picture_holds(tmp_path: Path) -> None:
     again = guided.settings({}, "best", tmp_path / "a.png", [])
     assert again == GuidedConfig(prompt="red", drawer="fft", size=(32, 24), steps=3)
     (tmp_path / "a.toml").write_text('prompt = "red"')
-    assert guided.settings({}, "best", tmp_path / "a.toml", []).losses.keys() == {"tv", "range"}
+    assert guided.settings({}, "best", tmp_path / "a.toml", []).drawer == "vqgan"
+    assert guided.settings({"drawer": "fft"}, "best", tmp_path / "a.toml", []).losses.keys() == {"tv", "range"}
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(bahu: Any) -> None:
@@ -291,7 +292,7 @@ def test_a_video_of_strokes(bahu: Any) -> None:
     assert len(frames) == 10 and frames[0].min() > 250
     assert np.abs(frames[-1].astype(int) - pixels(Path("a.png"))).mean() < 12
     ran = bahu("generate", "red", *SMALL, "--set", "video.of=strokes", "--video", "s.mp4")
-    assert ran.code == 1 and ran.err == "bahu: video.of: drawer fft draws no strokes; take strokes or line\n"
+    assert ran.code == 1 and ran.err == "bahu: video.of: drawer vqgan draws no strokes; take strokes or line\n"
 
 
 # --- frames
@@ -316,7 +317,9 @@ NAMES = [f"00000{k}.png" for k in range(1, 6)]
 def test_painting_over_frames(bahu: Any, walk: Path) -> None:
     import av
 
-    ran = bahu("generate", "red", *SMALL, "--frames", walk, "--out", "a.png", "--video", "a.mp4", "--json")
+    ran = bahu(
+        "generate", "red", *SMALL, "--drawer", "fft", "--frames", walk, "--out", "a.png", "--video", "a.mp4", "--json"
+    )
     assert ran.code == 0 and ran.err == "bahu: video in a.mp4\n"
     assert list(ran.object) == ["path", "seed", "seconds", "score"] and ran.object["path"] == "a.frames"
     assert list(contents("a.frames")) == NAMES and not Path("a.run").exists() and not Path("a.png").exists()
@@ -329,7 +332,19 @@ def test_painting_over_frames(bahu: Any, walk: Path) -> None:
     assert stored["settings"]["animation"]["frames"] == str(walk.absolute()) and stored["steps_done"] == 6
     assert bahu("generate", "--config", "a.frames/000003.png", "--out", "b.png").code == 0
     assert contents("b.frames") == contents("a.frames")
-    ran = bahu("generate", "red", *SMALL, "--frames", "a.mp4", "--set", "animation.every=2", "--out", "again")
+    ran = bahu(
+        "generate",
+        "red",
+        *SMALL,
+        "--drawer",
+        "fft",
+        "--frames",
+        "a.mp4",
+        "--set",
+        "animation.every=2",
+        "--out",
+        "again",
+    )
     assert ran.code == 0 and ran.out.startswith("again/red-0.frames  seed 0, ")
     assert list(contents("again/red-0.frames")) == NAMES[:3]
 
@@ -411,7 +426,7 @@ def test_frames_of_an_older_run_do_not_stay(bahu: Any, walk: Path) -> None:
         (["a", "--set", "cutouts.flip=2"], "--set: [cutouts] flip is 2"),
         (["a", "--set", "losses.beauty=1"], "losses.beauty is not known"),
         (["a", "--set", "rate=fast"], "rate"),
-        (["a", "--set", "drawer_options.chalk=1"], "drawer fft has no option 'chalk'"),
+        (["a", "--set", "drawer_options.chalk=1"], "drawer vqgan has no option 'chalk'"),
         (["a", "--set", "start.picture=no.png"], "no.png: there is no such file"),
         (["a", "--config", "no.toml"], "no.toml: cannot be read"),
         (["--config", "plain.png"], "plain.png: holds no settings of bahu generate"),

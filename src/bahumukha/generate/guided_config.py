@@ -46,8 +46,8 @@ FRAME_STEPS = 20
 ASPECTS = {"square": (1, 1), "widescreen": (16, 9), "landscape": (4, 3), "portrait": (3, 4), "phone": (9, 16)}
 """Shapes by name, width to height; their area is that of the tier's square."""
 
-DRAWER = "fft"
-"""What draws where nothing is said."""
+DRAWER = "vqgan"
+"""What a tier draws with where nothing is said: of what is drawn in a minute, the most like a picture (docs/log.md)."""
 
 QUALITY: dict[str, dict[str, Any]] = {
     "draft": {"size": (160, 160), "steps": 80, "cutouts": {"count": 8, "sizes": (96, 128)}},
@@ -85,7 +85,7 @@ class GuidedConfig:
     """CLIP models by name or folder; each has the same say."""
     precision: Precision = "float32"
     """Of the matrix products of CLIP and codec: float32, bfloat16, or `auto` for bfloat16 where it is fast."""
-    drawer: str = DRAWER
+    drawer: str = "fft"
     drawer_options: dict[str, Option] = field(default_factory=dict)
     codec: str = "starter/vqgan"
     """Of the drawer `vqgan`: name or folder."""
@@ -242,7 +242,7 @@ def tier_table(quality: str, drawer: str) -> dict[str, Any]:
     """The settings of a tier for a drawer, whose name is checked elsewhere. Raises UsageError."""
     if quality not in QUALITY:
         raise UsageError(f"quality: {quality!r} was given; it is one of {', '.join(QUALITY)}")
-    return merged(QUALITY[quality], OF_DRAWERS.get(drawer, {}))
+    return merged({"drawer": drawer} | QUALITY[quality], OF_DRAWERS.get(drawer, {}))
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
