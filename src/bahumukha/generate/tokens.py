@@ -216,7 +216,8 @@ class Windows:
         found = self.model.extend_all(windows, new, self.condition)
         if self.guidance == 1.0:
             return found
-        return [guided(*logits.chunk(2), self.guidance) for logits in found]
+        halves = (logits.chunk(2) for logits in found)
+        return [guided(conditional, unconditional, self.guidance) for conditional, unconditional in halves]
 
     def _seen(self, ids: Tensor, row: int, column: int) -> tuple[_Window, Tensor]:
         """The window in which a place is drawn, and all its tokens (B, n) before it."""

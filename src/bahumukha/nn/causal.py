@@ -12,6 +12,7 @@ rotation can be left out, and a mask (`nn.masks`) can hide some of what stands b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from bahumukha.nn.attention import mlp
 from bahumukha.nn.rotary import rotated
 
+M = TypeVar("M", bound=nn.Module)
 EPSILON = 1e-6
 """Added to the mean square of a query or a key."""
 
@@ -95,7 +97,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and new > 1)
 
 
-def laid_out_for_sampling(model: nn.Module) -> nn.Module:
+def laid_out_for_sampling(model: M) -> M:
     """The same model, of each Linear's weight (out, in) the longer side lying together in memory.
 
     One token at a time is a product with one row, and all its time goes into reading weights: along 1280 numbers that
