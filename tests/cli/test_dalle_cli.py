@@ -143,7 +143,7 @@ def test_larger_pictures_and_a_video(run: Any) -> None:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 4 + candidates.HELD, "one a row of tokens, and the last one held"
     assert frames[0].shape == (2 * 32 * 5, 2 * 48 * 5, 3), "three pictures in two columns, enlarged"
-    assert np.abs(frames[0][320 // 4 : 320 // 2 - 8, 8:200].astype(int) - 128).max() < 12, "not drawn yet: grey"
+    assert np.abs(frames[0][320 // 4 + 8 : 320 // 2 - 8, 8:200].astype(int) - 128).max() < 12, "not drawn yet: grey"
 
 
 def test_toml_and_the_system_of_a_picture(bahu: Any, folder: Path) -> None:
