@@ -118,6 +118,8 @@ class Searcher:
         self._encoder = encoder
         self._vectors: Vectors | None = None
         self._lock = threading.RLock()
+        self._turn = threading.Lock()
+        """One ranking at a time: a matrix product uses all cores, and forty at once slow each other down for good."""
         self._texts: Kept[np.ndarray] = Kept(KEPT_TEXTS)
         self._uploads: Kept[np.ndarray] = Kept(KEPT_UPLOADS)
         self._rankings: Kept[Ranking] = Kept(KEPT_RANKINGS, KEPT_SECONDS)
@@ -154,7 +156,7 @@ class Searcher:
             compile_where(wish.where)  # a mistake in it is told even before anything is indexed
         if not self.library.exists:
             return Found(0, [])
-        with self.library.ledger() as ledger:
+        with self._turn, self.library.ledger() as ledger:
             ranking = self._ranking(ledger, wish)
             ids, scores = ranking.part(offset, limit)
             of = dict(zip(ids, scores, strict=True))
