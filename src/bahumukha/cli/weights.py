@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 WEIGHTS = (".ckpt", ".safetensors", ".pt", ".pth", ".bin", ".pkl", ".pickle")
 """Endings of files of weights; what is pickled is told how it can be converted."""
-DVAE = "openai/dvae"
 FORMATS: tuple[Format, ...] = ("onnx", "open_clip", "transformers")
 
 IMPORT_EXAMPLES = """Examples:
@@ -142,10 +141,10 @@ def export_weights(
 def _codec(source: Path, second: Path | None, name: str | None, replace: bool) -> Path:
     """A VQGAN with its config, or the encoder and the decoder of a discrete VAE."""
     with _create_extra("import"):
-        from bahumukha.zoo.dvae import import_dvae
+        from bahumukha.zoo.dvae import NAME, import_dvae
         from bahumukha.zoo.taming import import_taming
     if second is not None and source.suffix in WEIGHTS and second.suffix in WEIGHTS:
-        return import_dvae(source, second, name=name or DVAE, replace=replace)
+        return import_dvae(source, second, name=name or NAME, replace=replace)
     return import_taming(source, second, name=name, replace=replace)
 
 

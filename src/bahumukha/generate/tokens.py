@@ -183,6 +183,9 @@ class Windows:
         above is done, as soon as that one has left the first window, and two windows take a step at once.
         """
         rows, columns = self.grid
+        if not self.cached:
+            yield from ([(row, column)] for row in range(rows) for column in range(columns))
+            return
         lefts = [origin(column, columns, self.model.config.grid[1], self.strides[1]) for column in range(columns)]
         at = [list(range(columns))]  # when each place's turn comes
         for _ in range(1, rows):
@@ -191,9 +194,6 @@ class Windows:
                 above = at[-1][left + self.model.config.grid[1] - 1]
                 turns.append(max(above, turns[-1] if turns else 0) + 1)
             at.append(turns)
-        if not self.cached:
-            yield from ([(row, column)] for row in range(rows) for column in range(columns))
-            return
         found: dict[int, list[tuple[int, int]]] = {}
         for row, turns in enumerate(at):
             for column, turn in enumerate(turns):

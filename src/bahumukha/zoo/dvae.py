@@ -28,9 +28,11 @@ from bahumukha.zoo.importing import aside, checked_name
 
 PICKLES = (".pkl", ".pickle")
 PARTS = ("encoder", "decoder")
+NAME = "openai/dvae"
+"""What it is called where nothing is said."""
 
 
-def import_dvae(encoder: Path, decoder: Path, *, name: str = "openai/dvae", replace: bool = False) -> Path:
+def import_dvae(encoder: Path, decoder: Path, *, name: str = NAME, replace: bool = False) -> Path:
     """Bring OpenAI's weights, or ones of that layout, in as a codec called `name` -> its folder.
 
     Weights are kept as they are, in float32. Raises ModelError or UsageError.
