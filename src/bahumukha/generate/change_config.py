@@ -9,6 +9,7 @@ strip, whose pictures belong together, is made again as a whole.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +45,7 @@ class Made:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChangeConfig(NetworksConfig):
+class ChangeConfig(NetworksConfig, ABC):
     """What the commands that begin with a picture share."""
 
     seed: int | str = 0
@@ -56,14 +57,14 @@ class ChangeConfig(NetworksConfig):
         seed_number(self.seed, MOST_AT_ONCE)
 
     @property
+    @abstractmethod
     def count(self) -> int:
         """Pictures in number."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def sources(self) -> tuple[Path, ...]:
         """The pictures it begins with."""
-        raise NotImplementedError
 
     @property
     def caption(self) -> str:
@@ -81,9 +82,9 @@ class ChangeConfig(NetworksConfig):
             return self
         return replace(self, seed=seed_number(self.seed, place) if place else self.seed, pictures=1)  # type: ignore[call-arg]
 
+    @abstractmethod
     def steps(self, unclip: Unclip, read: Open, every: int = 1) -> Iterator[Step]:
         """Begin. Raises UsageError, ImageError before the first step."""
-        raise NotImplementedError
 
     def _common(self, every: int) -> dict[str, Any]:
         return {"sampling": self.sampling, "seed": seed_number(self.seed), "every": every}
