@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 NEEDED = dict.fromkeys(("vqgan-clip", "dalle", "unclip"), ("torch", "safetensors"))
 """Packages of the extra [create] without which a generator cannot be used."""
 
+WARMING_AFTER = 0.4
+"""Seconds from the start to the loading of models, which would take the processor from the first page."""
+
 
 @dataclass
 class Services:
@@ -45,6 +49,10 @@ class Services:
     duplicates: Kept[list[DuplicateGroup]] = field(default_factory=lambda: Kept(4))
     duplicates_turn: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        self.warming = threading.Timer(WARMING_AFTER, self._warm_up)
+        self.warming.daemon = True
+
     def require(self, generator: str) -> None:
         """Raises ModelError where a generator cannot be used, and says what to install or to train."""
         if (said := self.missing(generator)) is not None:
@@ -60,10 +68,15 @@ class Services:
         new = [root for root in self.config.roots if not self.library.covers(root)]
         if new:
             self.indexer.start(new)
-        self.threads.submit(self.searcher.warm_up)
+        self.warming.start()
+
+    def _warm_up(self) -> None:
+        with suppress(RuntimeError):  # the server was stopped in this moment: its threads take nothing more
+            self.threads.submit(self.searcher.warm_up)
 
     def close(self) -> None:
         """Stop everything, and wait for it."""
+        self.warming.cancel()
         self.hub.close()
         self.jobs.close()
         self.indexer.close()

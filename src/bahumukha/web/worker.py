@@ -76,16 +76,18 @@ def _done(job: Mapping[str, Any], tell: Callable[[dict[str, Any]], None], stops:
     try:
         kinds: Mapping[str, Kind] = importlib.import_module(sys.argv[1]).KINDS
         with closing(kinds[job["kind"]](job["settings"], folder)) as steps:  # type: ignore[type-var]
-            shown = 0.0
+            due = 0.0
             while not stops():
                 news = next(steps, None)
                 if news is None:
                     return {"event": "done"}
                 if isinstance(news, Step):
-                    is_due = time.monotonic() - shown >= PREVIEW_SECONDS or news.index + 1 == news.total
+                    now = time.monotonic()
+                    is_due = now >= due or news.index + 1 == news.total
                     if is_due and not stops():
                         save_image(montage(news.images), folder / PREVIEW)
-                        shown = time.monotonic()
+                        # From the moment it was due, not from when the step came: else two a second become 1.7.
+                        due = max(due + PREVIEW_SECONDS, now)
                     tell(_told(news, is_due))
                 elif isinstance(news, Made):
                     tell({"event": "picture", "name": news.name, **news.facts})
