@@ -295,6 +295,29 @@ def test_phone_width_and_dark(open_page: Any) -> None:
     assert sum(map(int, re.findall(r"\d+", background)[:3])) < 150
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en-GB", "te-IN"])
+def test_everyone_can_read_and_work_the_pages(open_page: Any, scheme: str, language: str) -> None:
+    """axe-core: contrast, names of controls, order of headings, landmarks, and some ninety more rules."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+
+    def accessible() -> None:
+        found = axe.run(page).response
+        assert {each["id"] for each in found["passes"]} >= {"color-contrast", "button-name"}
+        wrong = [(each["id"], [node["html"] for node in each["nodes"]][:3]) for each in found["violations"]]
+        assert not wrong, wrong
+
+    page = open_page(color_scheme=scheme, locale=language)
+    for name, ready in (("search", "#gallery img.there"), ("ask", "#ask-drop"), ("create", "#create-form")):
+        page.click(f"nav [data-page={name}]")
+        page.wait_for_selector(f"{ready} >> nth=0")
+        accessible()
+    page.click("nav [data-page=search]")
+    page.click("#gallery .tile > button >> nth=0")
+    page.wait_for_selector("dialog[open]")
+    accessible()
+
+
 def test_telugu(open_page: Any) -> None:
     page = open_page("/create", locale="te-IN")
     assert page.evaluate("document.documentElement.lang") == "te"
