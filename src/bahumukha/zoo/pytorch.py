@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from bahumukha.errors import ModelError
 from bahumukha.models.clip import Clip, ClipConfig, ImageTower
 from bahumukha.models.text import TextFeatures
+from bahumukha.nn.folding import folded
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.zoo.folder import TOKENIZER, WEIGHTS, find, fingerprint, read_config
 from bahumukha.zoo.tokenizer import TextTokenizer
@@ -28,7 +29,7 @@ class TorchClip(ImageTextEncoder):
     """The `ImageTextEncoder` of a model folder on PyTorch, and open_clip's names for its parts.
 
     `encode_image` and `encode_text` take what `preprocess` and `tokenizer` give, as a model of open_clip does.
-    Weights are frozen; gradients flow to the pixels.
+    Weights are frozen, and batch norms folded into them; gradients flow to the pixels.
     """
 
     def __init__(self, name: str | Path = "starter/clip", *, device: str = "cpu", batch: int = 16):
@@ -41,6 +42,9 @@ class TorchClip(ImageTextEncoder):
         self.templates, self.context_length = config.templates, config.context_length
         self._preprocess, self.batch, self.device = config.preprocess, batch, device
         self.model = load_clip(folder).to(device)
+        side = self._preprocess.size
+        example = torch.linspace(-1, 1, 3 * side * side, device=device).view(1, 3, side, side)
+        self.model.image = folded(self.model.image, example)  # type: ignore[assignment]
         self._tokenizer = TextTokenizer(folder / TOKENIZER, self.context_length)
 
     # --- tensors in, tensors out ------------------------------------------------------------------------------
