@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from bahumukha.search import Duplicates, IndexReport, Matches, PictureIndex
+    from bahumukha.search.engines import Engine
 
-Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of pictures.")]
+Folders = Annotated[list[str], typer.Argument(metavar="FOLDER...", help="Folders of pictures.")]
 MaybeFolders = Annotated[
-    Optional[list[Path]],  # noqa: UP045 (typer reads this one)
+    Optional[list[str]],  # noqa: UP045 (typer reads this one)
     typer.Argument(metavar="[FOLDER...]", help="Only in these folders; one never indexed is indexed first."),
 ]
 Model = Annotated[
@@ -44,7 +46,9 @@ bahu index ~/Pictures /media/camera --json
 
 bahu index ~/Pictures --model ./my-clip --rebuild
 
-bahu index /media/old-drive --forget"""
+bahu index /media/old-drive --forget
+
+bahu index "shards/train-{000..127}.tar" s3://bucket/photos --engine ray --address auto"""
 
 SEARCH_EXAMPLES = """Examples:
 
@@ -78,7 +82,13 @@ def register(app: typer.Typer) -> None:
 
 
 def index(
-    folders: Folders,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders of pictures, WebDataset shards (.tar), Parquet files, or URLs of such in an object store.",
+        ),
+    ],
     model: Model = None,
     db: Db = None,
     rebuild: Annotated[
@@ -88,13 +98,23 @@ def index(
         bool,
         typer.Option("--forget", help="Only forget these folders, which need not exist any more; files stay."),
     ] = False,
+    engine: Annotated[
+        str, typer.Option(metavar="local|ray", help="Embed on this machine, or on the machines of a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A", help="With --engine ray: HOST:PORT of the cluster, or auto. [default: one on this machine]"
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make pictures searchable: add new ones, update changed ones, forget what is gone. Resumable."""
     if forget and rebuild:
         raise UsageError("--forget and --rebuild exclude each other; give one of them")
+    embed = _engine(engine, address)
     pictures = _open(model, db)
-    report = _forget(pictures, folders) if forget else _index(pictures, folders, rebuild=rebuild)
+    report = _forget(pictures, sources) if forget else _index(pictures, sources, rebuild=rebuild, engine=embed)
     if json:
         print_json(report.to_json())
     else:
@@ -133,7 +153,7 @@ def search(
     """Find pictures by a sentence, a picture, or both."""
     folders = folders or []
     if query is not None and (image or plus) and _is_folder(query):
-        folders = [Path(query), *folders]
+        folders = [query, *folders]
         query = None
     pictures = _open(model, db)
     _check_sheet(sheet)
@@ -147,7 +167,7 @@ def search(
 
 
 def similar(
-    image: Annotated[Path, typer.Argument(help="A picture file, indexed or not.")],
+    image: Annotated[str, typer.Argument(help="A picture file, indexed or not.")],
     folders: MaybeFolders = None,
     top: Top = None,
     cutoff: Cutoff = None,
@@ -162,7 +182,7 @@ def similar(
     limit = _cutoff(cutoff)
     _index_if_new(pictures, folders or [])
     matches = pictures.similar(image, folders or [], top=top, cutoff=limit)
-    _show(matches, json=json, sheet=sheet, title=image.name, limited=limit is not None)
+    _show(matches, json=json, sheet=sheet, title=os.path.basename(image), limited=limit is not None)
 
 
 def duplicates(
@@ -201,14 +221,30 @@ def _open(model: str | None, db: Path | None) -> PictureIndex:
     return PictureIndex(db, model)
 
 
-def _index(pictures: PictureIndex, folders: Sequence[Path], *, rebuild: bool = False) -> IndexReport:
+def _engine(name: str, address: str | None) -> Engine | None:
+    """None is this machine. Raises UsageError when the engine is not there, before anything is opened."""
+    if name not in ("local", "ray"):
+        raise UsageError(f"--engine {name}: give local or ray")
+    if name == "local":
+        if address is not None:
+            raise UsageError("--address says where a Ray cluster is; it goes with --engine ray")
+        return None
+    from bahumukha.search.engines.ray import RayEngine
+
+    return RayEngine(address)
+
+
+def _index(
+    pictures: PictureIndex, sources: Sequence[str], *, rebuild: bool = False, engine: Engine | None = None
+) -> IndexReport:
     """Index with a progress bar, then say on stderr what failed and what should be known."""
     from bahumukha.search import IndexProgress, IndexReport
+    from bahumukha.search.engines import embed_here
 
-    steps = pictures.index_steps(folders, rebuild=rebuild)
+    steps = pictures.index_steps(sources, rebuild=rebuild, engine=engine or embed_here)
     with progress(None, "Looking for pictures") as advance:
         step, seen = next(steps), 0
-        while isinstance(step, IndexProgress) and step.total is None:
+        while isinstance(step, IndexProgress) and step.is_listing:
             advance(step.done - seen)
             seen = step.done
             step = next(steps)
@@ -228,7 +264,7 @@ def _index(pictures: PictureIndex, folders: Sequence[Path], *, rebuild: bool = F
     return step
 
 
-def _forget(pictures: PictureIndex, folders: Sequence[Path]) -> IndexReport:
+def _forget(pictures: PictureIndex, folders: Sequence[str]) -> IndexReport:
     from bahumukha.search import IndexReport
 
     start = time.perf_counter()
@@ -239,11 +275,11 @@ def _forget(pictures: PictureIndex, folders: Sequence[Path]) -> IndexReport:
     return report
 
 
-def _index_if_new(pictures: PictureIndex, folders: Sequence[Path]) -> None:
+def _index_if_new(pictures: PictureIndex, folders: Sequence[str]) -> None:
     """A folder asked for but never indexed is indexed now; what is indexed already is not looked at again."""
     new = pictures.unindexed(folders)
     if new:
-        _index(pictures, [Path(path) for path in new])
+        _index(pictures, new)
 
 
 def _check(query: str | None, image: Path | None, plus: list[str], minus: list[str], where: str | None) -> None:
@@ -352,12 +388,13 @@ def _draw_sheet(matches: Matches, sheet: Path, title: str | None) -> None:
     """All matches in one picture; one that can no longer be read is named and left out."""
     from bahumukha.images import open_image, save_image
     from bahumukha.search.paths import text_of
+    from bahumukha.search.reading import source_of
     from bahumukha.sheets import contact_sheet
 
     tiles: list[tuple[Image.Image, str]] = []
     for match in matches:
         try:
-            picture = open_image(match.path, at_least=256)
+            picture = open_image(source_of(match.path), at_least=256)
         except BahumukhaError as error:
             error_line(error)
             continue

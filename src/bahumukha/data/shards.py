@@ -38,14 +38,7 @@ class Place:
 
 def shard_paths(pattern: Path) -> list[Path]:
     """`a-{000..012}.tar`, `a-*.tar` or one file -> files in order. Raises UsageError when one is missing."""
-    names = [str(pattern)]
-    while found := [(name, match) for name in names if (match := RANGE.search(name))]:
-        expanded = []
-        for name, match in found:
-            first, last = match[1], match[2]
-            numbers = range(int(first), int(last) + 1)
-            expanded += [name[: match.start()] + str(n).zfill(len(first)) + name[match.end() :] for n in numbers]
-        names = expanded
+    names = expand_ranges(str(pattern))
     if "*" in pattern.name:
         names = sorted(str(path) for path in pattern.parent.glob(pattern.name))
         if not names:
@@ -58,16 +51,35 @@ def shard_paths(pattern: Path) -> list[Path]:
     return [Path(name) for name in names]
 
 
+def expand_ranges(pattern: str) -> list[str]:
+    """`a-{000..012}.tar` -> thirteen names; one without a range -> itself."""
+    names = [pattern]
+    while found := [(name, match) for name in names if (match := RANGE.search(name))]:
+        expanded = []
+        for name, match in found:
+            first, last = match[1], match[2]
+            numbers = range(int(first), int(last) + 1)
+            expanded += [name[: match.start()] + str(n).zfill(len(first)) + name[match.end() :] for n in numbers]
+        names = expanded
+    return names
+
+
 class Shards:
     """A `data.pairs.Source` of local tar files."""
 
-    def __init__(self, config: SourceConfig):
-        """Walk all shards, several at once. Raises UsageError when they hold no captioned picture."""
+    def __init__(self, config: SourceConfig, lane: int = 0, lanes: int = 1):
+        """Walk all shards, or those of one of several lanes (`data.lanes`), a few at once.
+
+        Raises UsageError when they hold no captioned picture, or there are fewer shards than lanes.
+        """
+        paths = shard_paths(config.path)
+        if len(paths) < lanes:
+            raise UsageError(f"{shown(config.path)}: {len(paths)} shards are too few for batch.lanes = {lanes}")
         self.name = str(config.path)
         self._places: list[Place] = []
         self._captions: list[Captions] = []
         with ThreadPoolExecutor(4) as pool:
-            for found in pool.map(lambda path: list(_samples(path, config)), shard_paths(config.path)):
+            for found in pool.map(lambda path: list(_samples(path, config)), paths[lane::lanes]):
                 for place, captions in found:
                     self._places.append(place)
                     self._captions.append(captions)

@@ -78,9 +78,9 @@ def open_image(
         return pixels
 
 
-def read_info(path: str | Path) -> ImageInfo:
-    """Read size, date, camera and place from a file's header; no pixel is decoded. Raises ImageError."""
-    with _opened(path) as image:
+def read_info(source: Source) -> ImageInfo:
+    """Read size, date, camera and place from a picture's header; no pixel is decoded. Raises ImageError."""
+    with _opened(source) as image:
         return info_of(image)
 
 

@@ -29,8 +29,9 @@ from bahumukha.search import query as _query
 from bahumukha.search import vectors as _vectors
 from bahumukha.search.cutoff import auto_cutoff
 from bahumukha.search.duplicates import Duplicates
-from bahumukha.search.index import IndexProgress, IndexReport
-from bahumukha.search.paths import text_of, within
+from bahumukha.search.engines import Engine, embed_here
+from bahumukha.search.paths import is_there, is_url, resolved, text_of, within
+from bahumukha.search.report import IndexProgress, IndexReport
 from bahumukha.search.store import Ledger, empty_index
 from bahumukha.search.where import Condition, compile_where
 
@@ -90,31 +91,36 @@ class PictureIndex:
 
     # -- indexing --------------------------------------------------------------------------------------------
 
-    def index(self, folders: Iterable[str | Path], *, rebuild: bool = False) -> IndexReport:
-        """Add, update and forget until the ledger is true of `folders`; see `index_steps`."""
+    def index(
+        self, sources: Iterable[str | Path], *, rebuild: bool = False, engine: Engine = embed_here
+    ) -> IndexReport:
+        """Add, update and forget until the ledger is true of `sources`; see `index_steps`."""
         report = IndexReport()
-        for step in self.index_steps(folders, rebuild=rebuild):
+        for step in self.index_steps(sources, rebuild=rebuild, engine=engine):
             if isinstance(step, IndexReport):
                 report = step
         return report
 
     def index_steps(
-        self, folders: Iterable[str | Path], *, rebuild: bool = False
+        self, sources: Iterable[str | Path], *, rebuild: bool = False, engine: Engine = embed_here
     ) -> Generator[IndexProgress | IndexReport, None, None]:
         """The same, yielding IndexProgress on the way and the IndexReport last. Closing it keeps what is
         done.
 
-        `rebuild` embeds everything anew, as another model needs: these folders and all that were indexed
-        before. Raises ModelMismatch, PictureIndexError, ModelError, UsageError.
+        sources: folders, pictures, packs of pictures (`train-{000..012}.tar`, `a.parquet`) and URLs of such.
+        `rebuild` embeds everything anew, as another model needs: these sources and all that were indexed
+        before. `engine` says where (`search.engines`). Raises ModelMismatch, PictureIndexError, ModelError,
+        UsageError.
         """
-        folders = list(folders)
-        if not folders:
+        sources = list(sources)
+        if not sources:
             raise UsageError("give at least one folder to index")
         # A mistyped folder should not leave an empty ledger behind.
-        if not self.path.exists() and not any(os.path.exists(folder) for folder in folders):
-            raise UsageError(f"no such file or folder: {text_of(os.fspath(folders[0]))}")
+        if not self.path.exists() and not any(map(_may_exist, sources)):
+            raise UsageError(f"no such file or folder: {text_of(os.fspath(sources[0]))}")
         with Ledger(self.path, create=True) as ledger:
-            for step in _index.index_steps(ledger, self._encoder_of(ledger), folders, rebuild=rebuild):
+            encoder = self._encoder_of(ledger)
+            for step in _index.index_steps(ledger, encoder, sources, rebuild=rebuild, engine=engine):
                 if isinstance(step, IndexReport):
                     self._derive(ledger, step)
                 yield step
@@ -130,7 +136,8 @@ class PictureIndex:
             with ledger.writing():
                 for folder in folders:
                     # As it stands first: where a folder was, there may now be a link to its new place.
-                    for name in dict.fromkeys((os.path.abspath(folder), os.path.realpath(folder))):
+                    as_it_stands = folder if is_url(os.fspath(folder)) else os.path.abspath(folder)
+                    for name in dict.fromkeys((os.fspath(as_it_stands), resolved(folder))):
                         files, roots = ledger.forget(name)
                         removed += files
                         if files or roots:
@@ -150,7 +157,7 @@ class PictureIndex:
 
     def unindexed(self, folders: Iterable[str | Path]) -> list[str]:
         """Those of `folders` that are not in a root indexed to its end, as absolute paths."""
-        paths = [os.path.realpath(folder) for folder in folders]
+        paths = [resolved(folder) for folder in folders]
         if not paths or not self.path.exists():
             return paths
         with Ledger(self.path) as ledger:
@@ -196,8 +203,8 @@ class PictureIndex:
     ) -> Matches:
         """Pictures like `image`, without itself and links to it. One that is indexed is not even opened."""
         _check_limits(top, cutoff)
-        path = os.path.realpath(image)
-        if not os.path.exists(path):
+        path = resolved(image)
+        if not is_there(path):
             raise UsageError(f"no such picture file: {text_of(os.fspath(image))}")
         with self._asking(folders) as (ledger, scopes):
             if self._encoder is not None:
@@ -220,7 +227,7 @@ class PictureIndex:
     @contextmanager
     def _asking(self, folders: Iterable[str | Path]) -> Iterator[tuple[Ledger, list[str]]]:
         """The ledger, known to hold pictures, and the folders as it names them."""
-        scopes = [os.path.realpath(folder) for folder in folders]
+        scopes = [resolved(folder) for folder in folders]
         with Ledger(self.path) as ledger:
             for scope in scopes:
                 if not ledger.covers(scope):
@@ -248,9 +255,12 @@ class PictureIndex:
             "SELECT embedding, size, mtime_ns FROM files WHERE path = ? AND embedding IS NOT NULL",
             (os.fsencode(path),),
         )
-        found = os.stat(path)
-        if not rows or rows[0][1:] != (found.st_size, found.st_mtime_ns):
+        if not rows:
             return None
+        if os.path.exists(path):  # in a pack or a store there is only what was indexed
+            found = os.stat(path)
+            if rows[0][1:] != (found.st_size, found.st_mtime_ns):
+                return None
         vector = np.frombuffer(rows[0][0], "<f2").astype(np.float32)
         return vector / np.linalg.norm(vector)
 
@@ -280,6 +290,11 @@ class PictureIndex:
         return _existing(ledger, _exactly(vectors, vector, cutoff, but), top, but)
 
 
+def _may_exist(source: str | Path) -> bool:
+    text = os.fspath(source)
+    return is_url(text) or os.path.exists(text) or any(sign in text for sign in "{*")
+
+
 def _check_limits(top: int | None, cutoff: Cutoff) -> None:
     if top is not None and top < 1:
         raise UsageError(f"--top {top}: at least 1 is needed")
@@ -300,6 +315,8 @@ def _itself(ledger: Ledger, path: str) -> frozenset[int]:
 
     A link has the size of its target, so few rows need a look.
     """
+    if not os.path.exists(path):
+        return frozenset(id for (id,) in ledger.select("SELECT id FROM files WHERE path = ?", (os.fsencode(path),)))
     rows = ledger.select(
         "SELECT id, path FROM files WHERE path = ?1 OR size = ?2 OR size IN (SELECT size FROM files WHERE path = ?1)",
         (os.fsencode(path), os.stat(path).st_size),
@@ -338,7 +355,7 @@ def _existing(ledger: Ledger, ranked: _Ranked, top: int, but: frozenset[int]) ->
             path = paths.get(id)
             if path is None or id in but:
                 continue
-            if not os.path.exists(path):
+            if not is_there(path):
                 matches.vanished += 1
                 continue
             # A row of float16 may be a little longer than 1, and its cosine with itself with it.

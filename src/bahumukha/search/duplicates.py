@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bahumukha.search.paths import within
+from bahumukha.search.paths import is_url, pack_of, within
 from bahumukha.search.store import Ledger
 
 if TYPE_CHECKING:
@@ -72,8 +72,9 @@ def find_duplicates(ledger: Ledger, folders: Sequence[str], *, near: bool) -> tu
     """Groups among the indexed files below `folders` (all when empty), exact ones first, largest first.
 
     Also returns how many files were left out because they are gone or changed since they were indexed: what
-    is said of a file one may go on to delete must be true now. Hard and symbolic links to one file count
-    once. A picture of which there are exact copies stands in the near groups with its first path only.
+    is said of a file one may go on to delete must be true now. Of a picture in a pack, the pack must be as it
+    was; an object store is not asked. Hard and symbolic links to one file count once. A picture of which
+    there are exact copies stands in the near groups with its first path only.
     """
     files, stale = _present(ledger, folders)
     copies: dict[bytes, list[_File]] = defaultdict(list)
@@ -96,16 +97,23 @@ def _present(ledger: Ledger, folders: Sequence[str]) -> tuple[list[_File], int]:
     files, stale = [], 0
     inodes: set[tuple[int, int]] = set()
     for path, content, dhash, embedding, size, mtime_ns in rows:
+        name = os.fsdecode(path)
+        if is_url(name):  # to ask a store for each would take hours
+            files.append(_File(name, content, dhash, embedding))
+            continue
+        pack = pack_of(name)
         try:
-            found = os.stat(os.fsdecode(path))
+            found = os.stat(pack or name)
         except OSError:
             stale += 1
             continue
-        if (found.st_size, found.st_mtime_ns) != (size, mtime_ns):
+        if pack is not None and found.st_mtime_ns == mtime_ns:
+            files.append(_File(name, content, dhash, embedding))
+        elif (found.st_size, found.st_mtime_ns) != (size, mtime_ns):
             stale += 1
         elif (found.st_dev, found.st_ino) not in inodes:
             inodes.add((found.st_dev, found.st_ino))
-            files.append(_File(os.fsdecode(path), content, dhash, embedding))
+            files.append(_File(name, content, dhash, embedding))
     return files, stale
 
 

@@ -2,117 +2,89 @@
 
 A file whose size and mtime are those of its row is not opened at all. Any other is read once; its hash tells
 whether its content was in the ledger when the run began (touched, moved, copied), and only content that was
-not gets decoded and embedded (of new copies that come in one run, each). Hashing, EXIF and decoding run in
-the encoder's worker threads, beside the embedding.
+not gets decoded and embedded (of new copies that come in one run, each). Hashing, EXIF and decoding run beside
+the embedding, in an engine's threads or on its machines (`engines`); only this process writes.
 
 The order of commits makes a kill harmless: pictures are committed batch by batch, files that are gone are
-forgotten after all that moved have been found, and a root counts as indexed only after everything below it.
+forgotten after all that moved have been found, and a root or a pack counts as indexed only after all of its
+pictures.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
-import stat
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bahumukha.classify import shortest_side
-from bahumukha.errors import BahumukhaError, UsageError
-from bahumukha.search.paths import text_of, under
-from bahumukha.search.reading import SameContent, Unreadable, Work, load_picture
-from bahumukha.search.store import Ledger, Picture, Root, Row
+from bahumukha.errors import BahumukhaError
+from bahumukha.search.engines import Engine, embed_here
+from bahumukha.search.listing import Plan, compare, find_scopes, identity, is_gone
+from bahumukha.search.packed import End, Pack
+from bahumukha.search.paths import is_url, under
+from bahumukha.search.reading import SameContent, Unreadable, Work
+from bahumukha.search.report import IndexProgress, IndexReport
+from bahumukha.search.store import Ledger, Picture, Root
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from bahumukha.protocols import ImageTextEncoder
 
 BATCH = 32  # pictures a transaction: what a kill can cost
 BATCH_SECONDS = 2.0  # or as many as are ready by then
 
 
-@dataclass(frozen=True)
-class IndexProgress:
-    """`done` of `total` pictures; total is None while the folders are being listed."""
-
-    done: int
-    total: int | None
-
-
-@dataclass
-class IndexReport:
-    """What a run of the index did. Each file counts once; `notices` are sentences for the user."""
-
-    added: int = 0
-    updated: int = 0
-    moved: int = 0
-    removed: int = 0
-    unchanged: int = 0
-    failed: list[tuple[str, str]] = field(default_factory=list)  # (path, error)
-    seconds: float = 0.0
-    notices: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that `bahu index --json` prints."""
-        counts = {name: getattr(self, name) for name in ("added", "updated", "moved", "removed", "unchanged")}
-        failed = [{"path": path, "error": error} for path, error in self.failed]
-        return {**counts, "failed": failed, "seconds": round(self.seconds, 3)}
-
-
-@dataclass
-class _Plan:
-    """What a listing of the folders, compared with the ledger, leaves to do."""
-
-    scopes: list[str]
-    absent: list[str] = field(default_factory=list)  # scopes and roots that are gone as a whole
-    work: list[Work] = field(default_factory=list)
-    gone: list[tuple[int, str]] = field(default_factory=list)  # id and path of rows without a file
-
-
 def index_steps(
-    ledger: Ledger, encoder: ImageTextEncoder, folders: Iterable[str | Path], *, rebuild: bool = False
+    ledger: Ledger,
+    encoder: ImageTextEncoder,
+    sources: Iterable[str | Path],
+    *,
+    rebuild: bool = False,
+    engine: Engine = embed_here,
 ) -> Iterator[IndexProgress | IndexReport]:
-    """Index `folders` (or single files), yielding progress and at last one IndexReport.
+    """Index `sources`, yielding progress and at last one IndexReport.
 
-    `rebuild` drops every embedding of the ledger and makes them again with this encoder, for the folders
-    given and all roots known; an encoder that does not work fails before anything is dropped. Raises
-    ModelMismatch, PictureIndexError, and UsageError for a folder that is nowhere. Closing the generator, or
+    sources: folders, single pictures, packs of pictures (`train-{000..012}.tar`, `a.parquet`), and URLs of such.
+    rebuild: drop every embedding of the ledger and make them again with this encoder, for the sources given and all
+      that is known; an encoder that does not work fails before anything is dropped.
+    engine: where pictures are read and encoded.
+
+    Raises ModelMismatch, PictureIndexError, and UsageError for a source that is nowhere. Closing the generator, or
     an interrupt, keeps what was finished.
     """
     start = time.perf_counter()
     report = IndexReport()
-    scopes = _scopes(ledger, folders)
+    scopes = find_scopes(ledger, sources, everything=rebuild)
     if rebuild:
         _try_out(encoder)
         ledger.start_rebuild(encoder.name, encoder.fingerprint)
-        scopes = _outermost([*scopes, *(root.path for root in ledger.roots())])
     ledger.require_model(encoder.name, encoder.fingerprint)
-    plan = _Plan(scopes)
-    yield IndexProgress(0, None)
-    yield from _compare(ledger, plan, report)
-    done, todo = 0, plan.work
-    known = ledger.contents_of_sizes(work.size for work in todo)
+    plan = Plan(scopes)
+    yield IndexProgress(0, None, is_listing=True)
+    yield from compare(ledger, plan, report)
+    done = 0
+    todo: list[Work | Pack] = [*plan.work, *plan.packs]
+    total = None if plan.packs else len(plan.work)
+    known = ledger.contents_of_sizes(work.size for work in plan.work)
     while todo:
-        batch = _Batch(ledger, encoder, report)
-        with closing(_encode(encoder, todo, known)) as results:
+        batch = _Batch(ledger, encoder, report, [each for each in todo if isinstance(each, Pack)])
+        with closing(engine(encoder, todo, known)) as results:
             try:
                 for work, outcome in results:
                     batch.add(work, outcome)
-                    done += 1
-                    yield IndexProgress(done, len(plan.work))
+                    if isinstance(work, Work):
+                        done += 1
+                        yield IndexProgress(done, total)
                 batch.commit()
             except (KeyboardInterrupt, GeneratorExit):
                 batch.commit()
                 raise
         # Content that left the ledger while we relied on it, through another process: embed it after all.
-        todo, known, done = batch.again, {}, done - len(batch.again)
+        todo, known, done = list(batch.again), {}, done - len(batch.again)
     _finish(ledger, plan, report)
     report.seconds = time.perf_counter() - start
     yield report
@@ -126,147 +98,39 @@ def _try_out(encoder: ImageTextEncoder) -> None:
     encoder.encode_texts(["a grey picture"])
 
 
-# -- listing -------------------------------------------------------------------------------------------------
-
-
-def _scopes(ledger: Ledger, folders: Iterable[str | Path]) -> list[str]:
-    scopes = [os.path.realpath(folder) for folder in folders]
-    if not scopes:
-        raise UsageError("give at least one folder to index")
-    for scope in scopes:
-        known = any(under(scope, root.path) or under(root.path, scope) for root in ledger.roots())
-        if not os.path.exists(scope) and not known:
-            raise UsageError(f"no such file or folder: {text_of(scope)}")
-    return _outermost(scopes)
-
-
-def _outermost(paths: Iterable[str]) -> list[str]:
-    """The paths without those that lie below another of them."""
-    kept: list[str] = []
-    for path in sorted(set(paths), key=len):
-        if not any(under(path, outer) for outer in kept):
-            kept.append(path)
-    return sorted(kept)
-
-
-def _compare(ledger: Ledger, plan: _Plan, report: IndexReport) -> Iterator[IndexProgress]:
-    """Fill in the plan: list what is there, and hold it against the rows."""
-    from bahumukha.data.folders import find_images
-
-    rows = ledger.rows_within(plan.scopes)
-    seen: set[str] = set()
-    for path in find_images([Path(scope) for scope in plan.scopes if os.path.exists(scope)]):
-        name = os.fspath(path)
-        if name in seen:
-            continue
-        seen.add(name)
-        _sort_in(name, rows.get(name), plan, report)
-        if len(seen) % 500 == 0:
-            yield IndexProgress(len(seen), None)
-    plan.absent = sorted(set(_absent(ledger, plan, seen)))
-    for root in plan.absent:
-        kept = [row for path, row in rows.items() if under(path, root)]
-        if kept:
-            report.notices.append(_notice(root, kept))
-    for name, row in rows.items():
-        if name not in seen and not any(under(name, root) for root in plan.absent) and _is_gone(name):
-            plan.gone.append((row.id, name))
-
-
-def _notice(root: str, kept: list[Row]) -> str:
-    """What to tell of a root that is not there, and of its rows."""
-    waiting = sum(not row.embedded and row.error is None for row in kept)
-    state = f"its {len(kept)} pictures are kept"
-    if waiting:
-        state += (
-            f", but {waiting} cannot be found until it is back and indexed again: a rebuild dropped their embeddings"
-        )
-    forget = f"bahu index {shlex.quote(text_of(root))} --forget"
-    return f"{text_of(root)} is not there (a drive that is away?); {state}. If it is gone for good: `{forget}`"
-
-
-def _sort_in(path: str, row: Row | None, plan: _Plan, report: IndexReport) -> None:
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        report.failed.append((path, f"{text_of(path)}: {error.strerror}"))
-        return
-    if not stat.S_ISREG(found.st_mode):
-        report.failed.append((path, f"{text_of(path)}: not a regular file"))
-    elif row is None or (row.size, row.mtime_ns) != (found.st_size, found.st_mtime_ns):
-        plan.work.append(Work(path, row, found.st_size, found.st_mtime_ns))
-    elif row.error is not None:
-        report.failed.append((path, row.error))
-    elif not row.embedded:  # a rebuild that was cut short
-        plan.work.append(Work(path, row, found.st_size, found.st_mtime_ns))
-    else:
-        report.unchanged += 1
-
-
-def _absent(ledger: Ledger, plan: _Plan, seen: set[str]) -> Iterator[str]:
-    """Scopes and roots that are gone as a whole, as a drive is when it is not mounted.
-
-    A mount point without its drive is still a folder, but another one: with other numbers, and empty.
-    """
-    yield from (scope for scope in plan.scopes if not os.path.exists(scope))
-    for root in ledger.roots():
-        if not any(under(root.path, scope) for scope in plan.scopes):
-            continue
-        identity = _identity(root.path)
-        if identity is None or (
-            identity != (root.device, root.inode) and not any(under(path, root.path) for path in seen)
-        ):
-            yield root.path
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Device and inode, cut to what SQLite's integers hold; None when there is nothing at `path`."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev & (2**63 - 1), found.st_ino & (2**63 - 1)
-
-
-def _is_gone(path: str) -> bool:
-    """Whether there is surely no file at `path`; False when that cannot be told (no permission)."""
-    try:
-        return not stat.S_ISREG(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-
-
-# -- embedding -----------------------------------------------------------------------------------------------
-
-
-def _encode(
-    encoder: ImageTextEncoder, todo: list[Work], known: dict[bytes, int]
-) -> Generator[tuple[Work, np.ndarray | BahumukhaError], None, None]:
-    at_least = shortest_side(encoder)
-
-    def load(work: Work) -> Image.Image:
-        return load_picture(work, known, at_least)
-
-    yield from encoder.encode_each(todo, load)
-
-
 # -- committing ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Pending:
+    """A pack of which pictures are still to come: rows that none of them was yet, and what has arrived."""
+
+    pack: Pack
+    left: dict[str, int] = field(default_factory=dict)
+    arrived: int = 0
+    end: End | None = None
+    is_true: bool = True  # of all that arrived the ledger holds what it should
+
+    @property
+    def is_over(self) -> bool:
+        return self.end is not None and self.arrived == self.end.count
 
 
 class _Batch:
     """Results on their way into the ledger, a transaction for every BATCH of them or every BATCH_SECONDS."""
 
-    def __init__(self, ledger: Ledger, encoder: ImageTextEncoder, report: IndexReport) -> None:
+    def __init__(
+        self, ledger: Ledger, encoder: ImageTextEncoder, report: IndexReport, packs: Iterable[Pack] = ()
+    ) -> None:
         self.ledger = ledger
         self.model = (encoder.name, encoder.fingerprint)
         self.report = report
         self.again: list[Work] = []
-        self._results: list[tuple[Work, np.ndarray | BahumukhaError]] = []
+        self._results: list[tuple[Work | End, np.ndarray | BahumukhaError]] = []
+        self._packs = {pack.path: _Pending(pack, {path: row.id for path, row in pack.rows.items()}) for pack in packs}
         self._since = time.monotonic()
 
-    def add(self, work: Work, outcome: np.ndarray | BahumukhaError) -> None:
+    def add(self, work: Work | End, outcome: np.ndarray | BahumukhaError) -> None:
         self._results.append((work, outcome))
         if len(self._results) >= BATCH or time.monotonic() - self._since > BATCH_SECONDS:
             self.commit()
@@ -277,8 +141,34 @@ class _Batch:
             with self.ledger.writing():
                 self.ledger.claim_model(*self.model)
                 for work, outcome in results:
-                    self._put(work, outcome)
+                    if isinstance(work, Work):
+                        self._put(work, outcome)
+                    self._note(work, outcome)
         self._since = time.monotonic()
+
+    def _note(self, work: Work | End, outcome: np.ndarray | BahumukhaError) -> None:
+        """Keep count of a pack, and when all of it is there, put its own row: from then on it need not be opened."""
+        pending = self._packs.get(work.pack or "")
+        if pending is None:
+            return
+        if isinstance(work, End):
+            pending.end = work
+        else:
+            pending.arrived += 1
+            pending.left.pop(work.path, None)
+            if isinstance(outcome, Unreadable) or (self.again and self.again[-1].path == work.path):
+                pending.is_true = False
+        if not pending.is_over:
+            return
+        pack, error = pending.pack, pending.end.error if pending.end else None
+        del self._packs[pack.path]
+        if error is not None:
+            self.report.failed.append((pack.path, str(error)))
+            return
+        for path, id in pending.left.items():
+            self.report.removed += self.ledger.remove(id, path)
+        if pending.is_true:
+            self.ledger.put(pack.path, pack.size, pack.mtime_ns, Picture(format=pack.format))
 
     def _put(self, work: Work, outcome: np.ndarray | BahumukhaError) -> None:
         if isinstance(outcome, SameContent):
@@ -317,7 +207,7 @@ class _Batch:
     def _has_moved(self, path: str) -> bool:
         """Whether the file that was at `path` is gone, other than with its whole root."""
         roots = [root.path for root in self.ledger.roots() if under(path, root.path)]
-        return _is_gone(path) and all(os.path.exists(root) for root in roots)
+        return is_gone(path) and all(os.path.exists(root) for root in roots)
 
     def _count(self, work: Work) -> None:
         if work.row is None:
@@ -326,16 +216,19 @@ class _Batch:
             self.report.updated += 1
 
 
-def _finish(ledger: Ledger, plan: _Plan, report: IndexReport) -> None:
+def _finish(ledger: Ledger, plan: Plan, report: IndexReport) -> None:
     """Forget what is gone, and only then call the roots indexed."""
     for start in range(0, len(plan.gone), 1000):
         # The listing may be hours old by now, and a file back in its place.
-        gone = [(id, path) for id, path in plan.gone[start : start + 1000] if _is_gone(path)]
+        gone = [(id, path) for id, path in plan.gone[start : start + 1000] if is_url(path) or is_gone(path)]
         with ledger.writing():
             for id, path in gone:
                 report.removed += ledger.remove(id, path)
     with ledger.writing():
-        for scope in plan.scopes:
-            identity = _identity(scope)
-            if identity is not None and scope not in plan.absent:
-                ledger.put_root(Root(scope, *identity, complete=True))
+        for scope in plan.scopes.folders:
+            numbers = identity(scope)
+            if numbers is not None and scope not in plan.absent:
+                ledger.put_root(Root(scope, *numbers, complete=True))
+        for url in plan.scopes.urls:
+            if url not in plan.absent:
+                ledger.put_root(Root(url, None, None, complete=True))

@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-PACKED = (".tar", ".parquet")
-"""Endings of files that hold many pictures."""
+PACKED = {".tar": "WEBDATASET", ".parquet": "PARQUET"}
+"""Endings of files that hold many pictures -> `format` of such a file's own row in the ledger."""
 
 
 def is_url(path: str) -> bool:
@@ -37,13 +37,18 @@ def pack_of(path: str) -> str | None:
 
     It need not exist. A folder may be called `a.tar` as well; what lies there is no pack.
     """
-    end = 0
+    end, text = 0, path.replace(os.sep, "/")
     while end < len(path):
-        end = path.find("/", end + 1)
+        end = text.find("/", end + 1)
         end = len(path) if end < 0 else end
-        if path[:end].lower().endswith(PACKED) and (is_url(path) or not os.path.isdir(path[:end])):
+        if path[:end].lower().endswith(tuple(PACKED)) and (is_url(path) or not os.path.isdir(path[:end])):
             return path[:end]
     return None
+
+
+def packed_path(pack: str, name: str) -> str:
+    """Where the ledger has the picture `name` of a shard or table."""
+    return pack + ("/" if is_url(pack) else os.sep) + name
 
 
 def is_there(path: str) -> bool:

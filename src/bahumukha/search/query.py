@@ -117,8 +117,11 @@ def combined(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def embed_picture(encoder: ImageTextEncoder, path: str | Path) -> np.ndarray:
-    """One picture file -> its unit vector, float32 (dim,). Raises ImageError."""
-    return _embed_pictures(encoder, [Term(1.0, picture=Path(path))])[0]
+    """One picture, at a path as the ledger has them -> its unit vector, float32 (dim,). Raises ImageError."""
+    from bahumukha.images import open_image
+    from bahumukha.search.reading import source_of
+
+    return encoder.encode_images([open_image(source_of(os.fspath(path)), at_least=shortest_side(encoder))])[0]
 
 
 def _embed_sentences(encoder: ImageTextEncoder, terms: Sequence[Term]) -> np.ndarray:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bahumukha.errors import ModelMismatch, PictureIndexError
-from bahumukha.search.paths import fold, text_of, under, within
+from bahumukha.search.paths import PACKED, fold, text_of, under, within
 from bahumukha.search.schema import APPLICATION_ID, MIGRATIONS, statements
 
 BUSY_SECONDS = 30.0
@@ -32,7 +32,7 @@ class Picture:
     error: str | None = None
     width: int | None = None  # after EXIF rotation
     height: int | None = None
-    format: str | None = None  # as Pillow names it: JPEG, PNG, HEIF
+    format: str | None = None  # as Pillow names it: JPEG, PNG, HEIF; of a shard or table itself, as in `paths.PACKED`
     taken: str | None = None  # local time, ISO 8601
     camera: str | None = None
     latitude: float | None = None
@@ -42,6 +42,7 @@ class Picture:
 
 
 _COLUMNS = tuple(Picture.__dataclass_fields__)
+_IS_PACK = f"format IN ({', '.join(map(repr, PACKED.values()))}) AND content IS NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +250,14 @@ class Ledger:
         )
 
     def covers(self, folder: str) -> bool:
-        """Whether `folder` is, or lies in, a root that has been indexed to its end."""
-        return any(root.complete and under(folder, root.path) for root in self.roots())
+        """Whether `folder` is, or lies in, a root that has been indexed to its end, or is such a shard or table."""
+        if any(root.complete and under(folder, root.path) for root in self.roots()):
+            return True
+        return bool(self.select(f"SELECT 1 FROM files WHERE path = ? AND {_IS_PACK}", (os.fsencode(folder),)))
+
+    def packs(self) -> list[str]:
+        """Shards and tables that were indexed to their end, other than as part of a root."""
+        return [os.fsdecode(path) for (path,) in self.select(f"SELECT path FROM files WHERE {_IS_PACK} ORDER BY path")]
 
     def forget(self, folder: str) -> tuple[int, int]:
         """Forget the files and the roots at or below `folder`; inside `writing` only. How many of each."""

@@ -1,0 +1,220 @@
+"""Pictures packed many to a file: WebDataset shards (tar) and tables (Parquet), on a disk or in an object store.
+
+A pack is read from front to back, once, and hands out its pictures one by one with their bytes. In the ledger each is
+a row like any file's; its mtime is the pack's, so that a picture of a pack that was not written since is not read
+again. The pack itself has a row too, without an embedding, which is put when all of its pictures have been: a pack
+whose row is true is not even opened.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from bahumukha.errors import BahumukhaError, UsageError
+from bahumukha.search import remote
+from bahumukha.search.paths import PACKED, is_url, pack_of, packed_path, text_of
+from bahumukha.search.reading import Unreadable, Work
+from bahumukha.search.store import Row
+
+COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "picture", "image_bytes", "bytes")
+"""Of a table, looked at in this order for pictures; else its only column of bytes."""
+ROWS_AT_ONCE = 32
+"""Of a table; a row group alone may hold a thousand pictures."""
+
+
+@dataclass(slots=True)
+class Pack:
+    """A file of many pictures, and the ledger's rows of them by path."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    @property
+    def format(self) -> str:
+        return PACKED[self.path[self.path.rindex(".") :].lower()]
+
+
+@dataclass(slots=True)
+class End:
+    """Comes after the pictures of a pack: how many there were, and what is wrong with the pack, if anything is."""
+
+    pack: str
+    count: int
+    error: BahumukhaError | None = None
+
+
+def unpacked(todo: Iterable[Work | Pack]) -> Iterator[Work | End]:
+    """Files as they are; of each pack its pictures, then its End. Trouble with a pack does not stop the rest."""
+    for each in todo:
+        if isinstance(each, Work):
+            yield each
+            continue
+        count, error = 0, None
+        try:
+            for work in _pictures(each):
+                count += 1
+                yield work
+        except BahumukhaError as trouble:
+            error = trouble
+        yield End(each.path, count, error)
+
+
+def read_packed(path: str) -> bytes:
+    """The bytes of one picture at a path that lies in a pack. Raises Unreadable."""
+    pack = pack_of(path)
+    assert pack is not None
+    name = path[len(pack) + 1 :]
+    with _opened(pack) as file:
+        if pack.lower().endswith(".tar"):
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                for member in tar:
+                    if _clean(member.name) == name:
+                        return _member(tar, member)
+        else:
+            row = name.partition("-")[0]
+            data = _bytes_of(_row(file, pack, int(row))) if row.isdigit() else None
+            if data is not None:
+                return data
+    raise Unreadable(f"{text_of(path)}: is not there any more")
+
+
+def _pictures(pack: Pack) -> Iterator[Work]:
+    seen: set[str] = set()
+    with _opened(pack.path) as file:
+        for name, size, read in _members(pack, file):
+            path = packed_path(pack.path, name)
+            if path in seen:  # a tar may hold a name twice
+                continue
+            seen.add(path)
+            row = pack.rows.get(path)
+            work = Work(path, row, size, pack.mtime_ns, pack=pack.path)
+            if row is None or not work.is_settled:
+                work.data = read()
+            yield work
+
+
+def _members(pack: Pack, file: BinaryIO) -> Iterator[tuple[str, int, Any]]:
+    """Name, size, and what reads the bytes, of each picture."""
+    return _tar(file) if pack.format == "WEBDATASET" else _table(file, pack.path)
+
+
+@contextmanager
+def _opened(pack: str) -> Iterator[BinaryIO]:
+    """The pack, to be read; what fails on the way becomes Unreadable that names it."""
+    try:
+        with remote.open_stream(pack) if is_url(pack) else open(pack, "rb") as file:
+            yield file
+    except BahumukhaError:
+        raise
+    except (OSError, EOFError, ValueError, tarfile.TarError) as error:  # pyarrow's exceptions are among these
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120] or "cut off"
+        raise Unreadable(f"{text_of(pack)}: cannot be read to its end: {reason}") from error
+
+
+# -- tar -----------------------------------------------------------------------------------------------------
+
+
+def _tar(file: BinaryIO) -> Iterator[tuple[str, int, Any]]:
+    from bahumukha.images import EXTENSIONS
+
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            name = _clean(member.name)
+            if member.isfile() and os.path.splitext(name)[1].lower() in EXTENSIONS and not _is_hidden(name):
+                yield name, member.size, lambda member=member: _member(tar, member)
+            tar.members = []  # type: ignore[attr-defined]  # it would remember every header
+
+
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member)
+    data = stream.read() if stream is not None else b""
+    if len(data) != member.size:
+        raise tarfile.ReadError(f"cut off within {member.name}")
+    return data
+
+
+def _clean(name: str) -> str:
+    return name.removeprefix("./").lstrip("/")
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+# -- tables --------------------------------------------------------------------------------------------------
+
+
+def _table(file: BinaryIO, name: str) -> Iterator[tuple[str, int, Any]]:
+    parquet = _parquet(name)
+    with parquet.ParquetFile(file) as table:
+        column = _column(table.schema_arrow, name)
+        number = 0
+        for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=[column]):
+            for value in batch.column(0):
+                cell = value.as_py()
+                data = _bytes_of(cell)
+                yield _row_name(number, cell), len(data or b""), lambda data=data: _present(data)
+                number += 1
+
+
+def _row(file: BinaryIO, name: str, number: int) -> Any:
+    """The cell of one picture; only its row group is read."""
+    parquet = _parquet(name)
+    with parquet.ParquetFile(file) as table:
+        column = _column(table.schema_arrow, name)
+        for group in range(table.num_row_groups):
+            rows = table.metadata.row_group(group).num_rows
+            if number < rows:
+                return table.read_row_group(group, columns=[column]).column(0)[number].as_py()
+            number -= rows
+    return None
+
+
+def _parquet(name: str) -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UsageError(f"{text_of(name)}: reading Parquet takes pyarrow; {remote.INSTALL}") from error
+    return parquet
+
+
+def _column(schema: Any, name: str) -> str:
+    """The column with the pictures: bytes, or a struct with `bytes` as Hugging Face writes it."""
+    from pyarrow import types
+
+    def holds_bytes(kind: Any) -> bool:
+        if types.is_struct(kind):
+            return any(field.name == "bytes" and holds_bytes(field.type) for field in kind)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+    fit = [each.name for each in schema if holds_bytes(each.type)]
+    column = next((name for name in COLUMNS if name in fit), fit[0] if len(fit) == 1 else None)
+    if column is None:
+        raise UsageError(
+            f"{text_of(name)}: has no column of pictures; one of bytes is needed, called one of {', '.join(COLUMNS)}; "
+            f"it has {', '.join(schema.names)}"
+        )
+    return column
+
+
+def _bytes_of(cell: Any) -> bytes | None:
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
+    return data if isinstance(data, bytes) else None
+
+
+def _present(data: bytes | None) -> bytes:
+    return b"" if data is None else data
+
+
+def _row_name(number: int, cell: Any) -> str:
+    """The row's number, and behind it the name that the table has for the picture."""
+    said = cell.get("path") if isinstance(cell, dict) else None
+    name = str(said).replace("\\", "/").rpartition("/")[2] if said else ""
+    return f"{number:06}" + (f"-{name}" if name else "")
