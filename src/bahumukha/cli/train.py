@@ -25,7 +25,9 @@ Examples:
 
   bahu train clip --resume runs/mine
 
-  torchrun --nproc-per-node 2 -m bahumukha train clip clip.toml
+  torchrun --nproc-per-node 2 --max-restarts 3 -m bahumukha train clip clip.toml
+
+With --max-restarts a run of which a process died goes on from its last checkpoint.
 
 The result stands in OUT/model, ready for bahu classify --model OUT/model.
 """
@@ -196,14 +198,23 @@ def _command(name: str, kind: Kind) -> Callable[..., None]:
         run, training = (_found(*named) for named in (kind.run, kind.settings))
         settings, folder = _settings(training, name, config, set_ or [], resume, init, out)
         begin = run if kind.making is None else _with_bar(kind.making, run)
+        resuming = resume is not None or _begun(folder)
         steps = settings.optimisation.steps
-        _train(lambda device: begin(settings, folder, resume=resume is not None, device=device), steps, json)
+        _train(lambda device: begin(settings, folder, resume=resuming, device=device), steps, json)
 
     return train
 
 
 def _found(module: str, name: str) -> Any:
     return getattr(import_module(f"bahumukha.train.{module}"), name)
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a launcher that starts processes again finds its own run in the folder."""
+    from bahumukha.train import processes
+    from bahumukha.train.checkpoints import LAST
+
+    return processes.restarts() and (folder / LAST).exists()
 
 
 def _train(begin: Callable[[torch.device], Run], steps: int, json: bool) -> None:
@@ -231,8 +242,11 @@ def _train(begin: Callable[[torch.device], Run], steps: int, json: bool) -> None
 def _with_bar(what: str, run: Callable[..., Run]) -> Callable[..., Run]:
     """The same run, which tells of its pictures while it begins."""
     from bahumukha.cli.output import progress
+    from bahumukha.train import processes
 
     def begin(*given: Any, **options: Any) -> Run:
+        if processes.rank() != 0:
+            return run(*given, **options)
         with progress(None, what) as advance:
             return run(*given, **options, advance=advance)
 

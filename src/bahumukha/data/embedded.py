@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bahumukha.data.batches import Order
 from bahumukha.data.code_batches import seen_and_held_out
-from bahumukha.data.encoded import Encoded, encoded_pictures
+from bahumukha.data.encoded import Encoded, Share, encoded_pictures
 from bahumukha.data.pairs import Source, SourceConfig
 from bahumukha.data.views import ViewConfig
 from bahumukha.data.wording import WordingConfig, said
@@ -96,10 +96,11 @@ def embedded_pictures(
     *,
     threads: int = 2,
     advance: Callable[[int], None] = lambda pictures: None,
+    share: Share = Share(),
 ) -> Embedded:
     """The views of a source's pictures, from the folder `cache` if they are there, else made and left there; the rest
     as `data.encoded.encoded_pictures` has it."""
-    encoded = encoded_pictures(config, embedder, cache, threads=threads, advance=advance)
+    encoded = encoded_pictures(config, embedder, cache, threads=threads, advance=advance, share=share)
     return Embedded(encoded.source, encoded.rows, embedder.clip.dim, embedder.kept)
 
 

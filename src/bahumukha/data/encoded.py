@@ -89,6 +89,16 @@ class Encoder:
         return np.concatenate(rows).astype(np.uint16)
 
 
+@dataclass(frozen=True)
+class Share:
+    """One of the processes that make the rows together, on a disk that all of them see."""
+
+    part: int = 0
+    parts: int = 1
+    wait: Callable[[], None] = lambda: None
+    """Until all processes have come here."""
+
+
 class ViewEncoder(Protocol):
     """What makes rows of numbers of views: an `Encoder`, or another (`data.embedded`)."""
 
@@ -161,10 +171,12 @@ def encoded_pictures(
     *,
     threads: int = 2,
     advance: Callable[[int], None] = lambda pictures: None,
+    share: Share = Share(),
 ) -> Encoded:
     """The codes of a source's pictures, from the folder `cache` if they are there, else made and left there.
 
-    threads: that decode. advance: called with how many more pictures are encoded. Broken pictures are named and have no
+    threads: that decode. advance: called with how many more pictures are encoded. share: of several processes, which
+    encode different parts and wait for each other. Broken pictures are named and have no
     codes. Raises UsageError when none can be read.
     """
     source = open_source(config)
@@ -173,7 +185,7 @@ def encoded_pictures(
     made_of = encoder.fingerprint() + source_fingerprint(source, config, count, 2 * encoder.size)
     file = cache / f"{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.u16"
     if not file.is_file():
-        _Writing(source, encoder, file, threads).whole(advance)
+        _Writing(source, encoder, file, threads, share).whole(advance)
     rows = np.memmap(file, np.uint16, "r").reshape(count, views, 1 + tokens)
     encoded = Encoded(source, rows, encoder.grid)
     if not len(encoded.readable):
@@ -184,22 +196,29 @@ def encoded_pictures(
 class _Writing:
     """A file that is being made, and its parts in a folder beside it."""
 
-    def __init__(self, source: Source, encoder: ViewEncoder, file: Path, threads: int):
-        self.source, self.encoder, self.file, self.threads = source, encoder, file, threads
+    def __init__(self, source: Source, encoder: ViewEncoder, file: Path, threads: int, share: Share):
+        self.share, self.source, self.encoder, self.file, self.threads = share, source, encoder, file, threads
         self.parts = file.with_suffix(".parts")
 
     def whole(self, advance: Callable[[int], None]) -> None:
-        """Make the parts that are missing, then the file of them."""
+        """Make the parts that are missing, our share of them, then the file of all."""
         self.parts.mkdir(parents=True, exist_ok=True)
         names = []
         with ThreadPoolExecutor(self.threads, "decode") as pool:
-            for first in range(0, len(self.source), PART):
+            for number, first in enumerate(range(0, len(self.source), PART)):
                 part = self.parts / f"{first:09d}"
                 numbers = range(first, min(first + PART, len(self.source)))
-                if not part.is_file():
+                if number % self.share.parts == self.share.part and not part.is_file():
                     _renamed(part, [self._rows(list(pool.map(self._views, numbers)))])
                 advance(len(numbers))
                 names.append(part)
+        self.share.wait()
+        if self.share.part == 0:
+            self._join(names)
+        self.share.wait()
+
+    def _join(self, names: list[Path]) -> None:
+        """The file of its parts, which are then cleared away."""
         try:
             _renamed(self.file, (part.read_bytes() for part in names))
         except FileNotFoundError:

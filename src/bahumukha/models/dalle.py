@@ -17,7 +17,7 @@ tokens of it, which are always seen: what guidance compares with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -313,11 +313,18 @@ class Dalle(nn.Module):
         return x
 
 
-def dalle_loss(model: Dalle, texts: Tensor, ids: Tensor, text_weight: float = TEXT_WEIGHT) -> dict[str, Tensor]:
+def dalle_loss(
+    model: Dalle,
+    texts: Tensor,
+    ids: Tensor,
+    text_weight: float = TEXT_WEIGHT,
+    average: Callable[[Tensor], Tensor] = lambda count: count,
+) -> dict[str, Tensor]:
     """Mean cross-entropies in nats: `text` of a word after the first, `picture` of a code; `loss`, their weighted sum.
 
     texts (B, T), ids (B, rows x columns). Padding is no word and is not asked for; the text's head computes the words
-    only. With a `text_weight` of 0 it computes nothing.
+    only. With a `text_weight` of 0 it computes nothing. average: of a number over the processes that share the batch,
+    whose words all count alike, however many of them one process has.
     """
     text, picture = model.hidden(texts, ids)
     of_picture = F.cross_entropy(model.head(picture).flatten(0, 1).float(), ids.flatten())
@@ -326,6 +333,6 @@ def dalle_loss(model: Dalle, texts: Tensor, ids: Tensor, text_weight: float = TE
     wanted = model.cut(texts)[0][:, 1:]
     words = wanted != model.config.pad
     logits = model.text_head(text[:, :-1][words]).float()
-    of_text = F.cross_entropy(logits, wanted[words], reduction="sum") / words.sum().clamp(min=1)
+    of_text = F.cross_entropy(logits, wanted[words], reduction="sum") / average(words.sum().float()).clamp(min=1)
     loss = text_weight * of_text + (1 - text_weight) * of_picture
     return {"loss": loss, "text": of_text, "picture": of_picture}

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bahumukha.nn.draws import Draws
+
 BLOCK = 8
 """Pixels along a side of JPEG's squares."""
 REACH = 3
@@ -55,17 +57,16 @@ class DegradationConfig:
             raise ValueError(f"quality is {[low, high]}; it takes two numbers from 1 to 100, the smaller first")
 
 
-def degraded(x: Tensor, config: DegradationConfig) -> tuple[Tensor, Tensor]:
+def degraded(x: Tensor, config: DegradationConfig, draws: Draws = Draws()) -> tuple[Tensor, Tensor]:
     """x (B, 3, h, w) in [-1, 1] -> worse ones, each in its own way, and how noised each is, (B,)."""
-    b, device = len(x), x.device
-    chosen = torch.rand(2, b, device=device) < torch.tensor([[config.blur], [config.jpeg]], device=device)
-    sigma = config.blur_most * torch.rand(b, device=device).clamp(min=0.05)
-    x = torch.where(chosen[0].view(-1, 1, 1, 1), blurred(x, sigma), x)
+    b = len(x)
+    sigma = config.blur_most * draws.uniform(b, x).clamp(min=0.05)
+    x = torch.where((draws.uniform(b, x) < config.blur).view(-1, 1, 1, 1), blurred(x, sigma), x)
     low, high = config.quality
-    quality = low + (high - low) * torch.rand(b, device=device)
-    x = torch.where(chosen[1].view(-1, 1, 1, 1), like_jpeg(x, quality), x)
-    noise = config.noise_most * torch.rand(b, device=device)
-    return torch.lerp(x, torch.randn_like(x), noise.view(-1, 1, 1, 1)), noise
+    quality = low + (high - low) * draws.uniform(b, x)
+    x = torch.where((draws.uniform(b, x) < config.jpeg).view(-1, 1, 1, 1), like_jpeg(x, quality), x)
+    noise = config.noise_most * draws.uniform(b, x)
+    return torch.lerp(x, draws.normal(x), noise.view(-1, 1, 1, 1)), noise
 
 
 def blurred(x: Tensor, sigma: Tensor) -> Tensor:

@@ -27,10 +27,11 @@ from torch.nn import functional as F
 from bahumukha.models.prior import Standard
 from bahumukha.models.text import TextFeatures
 from bahumukha.nn.attention import init_transformer
+from bahumukha.nn.draws import Draws
 from bahumukha.nn.modulated import VECTORS, ModulatedBlock, modulated
 from bahumukha.nn.rotary import grid_positions, rotation
 from bahumukha.nn.sizes import check_least, check_transformer
-from bahumukha.nn.time import TimeEmbedding, spread_times
+from bahumukha.nn.time import TimeEmbedding
 
 Predicts = Literal["clean", "velocity"]
 LEAST_TIME = 0.05
@@ -225,17 +226,22 @@ class TimesConfig:
             raise ValueError(f"spread is {self.spread}; it must be above 0")
 
 
-def random_times(count: int, like: Tensor, times: TimesConfig = TimesConfig()) -> Tensor:
+def random_times(count: int, like: Tensor, times: TimesConfig = TimesConfig(), draws: Draws = Draws()) -> Tensor:
     """(count,) in (0, 1), evenly spread over what is as likely."""
-    u = spread_times(count, like).clamp(1e-4, 1 - 1e-4)
+    u = draws.spread(count, like).clamp(1e-4, 1 - 1e-4)
     return torch.sigmoid(times.mean + times.spread * torch.special.ndtri(u))
 
 
 def flow_loss(
-    model: Denoiser, x: Tensor, condition: Condition = Condition(), times: TimesConfig = TimesConfig()
+    model: Denoiser,
+    x: Tensor,
+    condition: Condition = Condition(),
+    times: TimesConfig = TimesConfig(),
+    draws: Draws = Draws(),
 ) -> dict[str, Tensor]:
     """`loss`, the mean squared error of the velocity at random t; x (B, channels, H, W)."""
-    return {"loss": velocity_errors(model, x, torch.randn_like(x), random_times(len(x), x, times), condition).mean()}
+    noise, t = draws.normal(x), random_times(len(x), x, times, draws)
+    return {"loss": velocity_errors(model, x, noise, t, condition).mean()}
 
 
 def velocity_errors(model: Denoiser, x: Tensor, noise: Tensor, t: Tensor, condition: Condition) -> Tensor:

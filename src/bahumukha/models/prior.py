@@ -25,9 +25,10 @@ from torch.nn import functional as F
 from bahumukha.models.text import TextFeatures
 from bahumukha.nn.attention import init_transformer
 from bahumukha.nn.causal import CausalBlock
+from bahumukha.nn.draws import Draws
 from bahumukha.nn.masks import stream_mask
 from bahumukha.nn.sizes import TransformerSizes, check_least
-from bahumukha.nn.time import TimeEmbedding, spread_times
+from bahumukha.nn.time import TimeEmbedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,13 +170,17 @@ class DiffusionPrior(nn.Module):
 
 
 def prior_loss(
-    model: DiffusionPrior, embeddings: Tensor, text: TextFeatures, dropped: Tensor | None = None
+    model: DiffusionPrior,
+    embeddings: Tensor,
+    text: TextFeatures,
+    dropped: Tensor | None = None,
+    draws: Draws = Draws(),
 ) -> dict[str, Tensor]:
     """`loss`, the mean squared error of the clean embedding, standardised, at random t.
 
     embeddings: of pictures, (B, dim) of norm 1. dropped: bool (B,), captions that are left out, which guidance needs.
     """
     z = model.standard(embeddings)
-    t = spread_times(len(z), z)
-    noised = torch.lerp(z, torch.randn_like(z), t[:, None])
+    t = draws.spread(len(z), z)
+    noised = torch.lerp(z, draws.normal(z), t[:, None])
     return {"loss": F.mse_loss(model(noised, t, text, dropped).float(), z)}

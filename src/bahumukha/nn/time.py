@@ -33,9 +33,3 @@ class TimeEmbedding(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """(B,) -> (B, width)."""
         return self.mlp(waves(t, self.count))
-
-
-def spread_times(count: int, like: Tensor) -> Tensor:
-    """Random t in [0, 1), (count,), one in each of `count` equal parts: a batch's loss then varies less."""
-    at = torch.arange(count, device=like.device) + torch.rand(count, device=like.device)
-    return at[torch.randperm(count, device=like.device)] / count

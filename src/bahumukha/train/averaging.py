@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +29,15 @@ class WeightMean:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the weights of one more step; whole numbers (counters) are copied."""
+        """Take in the weights of one more step; whole numbers (counters) are copied. Of sharded weights each process
+        has the mean of its own part."""
         weight = 1 - self.decay_now()
         self.updates += 1
         means, values = [], []
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
-                means.append(self.mean[name])
-                values.append(tensor)
+                means.append(_own(self.mean[name]))
+                values.append(_own(tensor))
             else:
                 self.mean[name].copy_(tensor)
         torch._foreach_lerp_(means, values, weight)
@@ -54,8 +56,12 @@ class WeightMean:
         """For a checkpoint."""
         return {"updates": self.updates, "mean": self.mean}
 
-    def load_state_dict(self, state: Mapping) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.updates = state["updates"]
         for name, tensor in state["mean"].items():
             self.mean[name].copy_(tensor)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # a DTensor, of `train.sharding`

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bahumukha.data.augment import Augment
 from bahumukha.data.batches import PairBatches
+from bahumukha.data.lanes import LaneBatches, open_lanes, own_lanes
 from bahumukha.data.pairs import Source, open_source
 from bahumukha.errors import ModelError, UsageError
 from bahumukha.images import Preprocess
@@ -67,25 +68,18 @@ class ClipRun:
         self.device = device or torch.device("cpu")
         if (out / LAST).exists() and not resume:
             raise UsageError(f"{out}: holds a run already; go on with --resume {out}, or choose another --out")
-        self.sources: list[Source] = [open_source(source) for source in config.data]
-        self.beginning = _of_run(out) if resume else _fresh(config, self.sources)
+        self.lanes = own_lanes(config.batch.lanes, config.batch.size, *self._place())
+        opened = [open_lanes(source, self.lanes, config.batch.lanes) for source in config.data]
+        self.sources: list[list[Source]] = [list(lane) for lane in zip(*opened, strict=True)]
+        """Those of each of our lanes."""
+        self.beginning = _of_run(out) if resume else _fresh(config, self.sources[0])
         self.model = self._model()
         self.locks = Locks(self.model, config.towers)
         self.objective = ClipObjective(
             self.model, self.beginning.tokenizer, self.beginning.preprocess, config.loss, config.batch.micro_batches
         )
-        self.batches = PairBatches(
-            self.sources,
-            [source.weight for source in config.data],
-            Augment(self.beginning.preprocess.size, config.transforms),
-            config.batch.size,
-            seed=config.optimisation.seed,
-            mix=config.languages,
-            threads=config.batch.threads or thread_count(),
-            ahead=config.batch.ahead,
-            rank=processes.rank(),
-            parts=processes.count(),
-        )
+        self.batches = self._batches()
+        self.counts = self._counts()
         self.validation = self._validation()
 
     def reports(self) -> Iterator[Report]:
@@ -136,6 +130,41 @@ class ClipRun:
 
     # --- parts ------------------------------------------------------------------------------------------------
 
+    def _place(self) -> tuple[int, int]:
+        """This process among those that have lanes of their own; with one lane all of them know all pictures."""
+        return (processes.rank(), processes.count()) if self.config.batch.lanes > 1 else (0, 1)
+
+    def _batches(self) -> PairBatches | LaneBatches:
+        c, lanes = self.config, self.config.batch.lanes
+        threads = max(1, (c.batch.threads or thread_count()) // len(self.lanes))
+
+        def batches(sources: list[Source], seed: int, rank: int, parts: int) -> PairBatches:
+            return PairBatches(
+                sources,
+                [source.weight for source in c.data],
+                Augment(self.beginning.preprocess.size, c.transforms),
+                c.batch.size // lanes,
+                seed=seed,
+                mix=c.languages,
+                threads=threads,
+                ahead=c.batch.ahead,
+                rank=rank,
+                parts=parts,
+            )
+
+        seed = c.optimisation.seed
+        if lanes == 1:
+            return batches(self.sources[0], seed, processes.rank(), processes.count())
+        own = [batches(each, seed + lane, 0, 1) for lane, each in zip(self.lanes, self.sources, strict=True)]
+        return LaneBatches(own, self.lanes[0], lanes)
+
+    def _counts(self) -> list[int]:
+        """Pictures of each source, over all lanes."""
+        own = [sum(map(len, parts)) for parts in zip(*self.sources, strict=True)]
+        if self.config.batch.lanes == 1:
+            return own
+        return [sum(counts) for counts in zip(*processes.everyones(own), strict=True)]
+
     def _model(self) -> Clip:
         """The network with its first weights: those of `model.init`, or random ones from the seed."""
         torch.manual_seed(self.config.optimisation.seed)
@@ -146,8 +175,6 @@ class ClipRun:
         elif self.config.loss.kind == "siglip":
             torch.nn.init.constant_(model.log_scale, math.log(SIGMOID_SCALE))
         with_patch_dropout(model, self.config.towers.image.patch_dropout)
-        if processes.are_several():  # the same weights everywhere, other patches dropped
-            torch.manual_seed(self.config.optimisation.seed + 1 + processes.rank())
         return model.to(self.device)
 
     def _validation(self) -> RetrievalValidation | None:
@@ -180,13 +207,13 @@ class ClipRun:
         c, model = self.config, self.beginning.architecture
         begun = f"from {c.model.init}" if isinstance(c.model, Start) else "from random weights"
         data = "\n".join(
-            f"- {len(source)} pictures of `{Path(source.name).name}`, weight {options.weight:g}"
-            for source, options in zip(self.sources, c.data, strict=True)
+            f"- {count} pictures of `{Path(source.name).name}`, weight {options.weight:g}"
+            for count, source, options in zip(self.counts, self.sources[0], c.data, strict=True)
         )
         best = f"; {c.optimisation.best_score} {score:.4f}" if score is not None else ""
         return (
             f"---\nlicence: {c.output.licence}\n"
-            f"summary: A CLIP trained on {sum(map(len, self.sources))} captioned pictures.\n---\n"
+            f"summary: A CLIP trained on {sum(self.counts)} captioned pictures.\n---\n"
             f"# {c.output.name or self.out.resolve().name}\n\n"
             f"Trained with `bahu train clip` {begun}: {steps} steps of {c.batch.size} pictures, loss {c.loss.kind}, "
             f"{model.dim} dimensions, pictures of {model.image.size} px{best}.\n\n## Data\n\n{data}\n"
@@ -225,14 +252,18 @@ def _from_model(name: str) -> Beginning:
 
 
 def _tokenizer(config: ClipTraining, sources: list[Source]) -> Tokenizer:
-    """Of the file given, or learned from every caption."""
+    """Of the file given, or learned by the first process, for all, from every caption of its first lane."""
     from bahumukha.data.tokens import learn_tokenizer
 
     path = config.tokenizer.path
     if path is None:
+        if processes.rank() != 0:
+            return Tokenizer.from_str(processes.everyones(None)[0])
         captions = (source.captions(i) for source in sources for i in range(len(source)))
         texts = (text for each in captions for texts in each.values() for text in texts)
-        return learn_tokenizer(texts, config.tokenizer.vocabulary)
+        learned = learn_tokenizer(texts, config.tokenizer.vocabulary)
+        processes.everyones(learned.to_str())
+        return learned
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exceptions

@@ -48,8 +48,13 @@ class BatchConfig:
     """Threads that decode; 0 for as many as there are cores."""
     ahead: int = 2
     """Batches that are decoded before they are asked for."""
+    lanes: int = 1
+    """Parts of a batch that read shards of their own (`data.lanes`), a multiple of the processes: each then opens
+    its own shards alone. With 1 every process knows all pictures."""
 
     def __post_init__(self) -> None:
+        if self.lanes < 1:
+            raise ValueError(f"lanes is {self.lanes}; at least 1 is needed")
         if self.size < 2:
             raise ValueError(f"size is {self.size}; a contrast takes at least 2")
         if not 1 <= self.micro_batches <= self.size:

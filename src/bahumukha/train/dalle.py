@@ -31,7 +31,7 @@ from bahumukha.train import processes
 from bahumukha.train.dalle_config import DalleTraining, Start
 from bahumukha.train.dalle_validation import DalleValidation, plain_pictures
 from bahumukha.train.dalle_words import bare, begin_with, words_of
-from bahumukha.train.runs import FolderRun, lasting, listed
+from bahumukha.train.runs import FolderRun, lasting, listed, our_share
 from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.dalle import load_dalle, save_dalle
 from bahumukha.zoo.folder import TOKENIZER, find
@@ -71,9 +71,8 @@ class DalleRun(FolderRun):
 
     def losses(self, batch: CodeBatch) -> dict[str, Tensor]:
         """`step` of `train.loop`: see `models.dalle.dalle_loss`."""
-        return dalle_loss(
-            self.model, batch.texts.to(self.device), batch.ids.to(self.device), text_weight=self.config.loss.text
-        )
+        texts, ids = batch.texts.to(self.device), batch.ids.to(self.device)
+        return dalle_loss(self.model, texts, ids, self.config.loss.text, processes.mean)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text's tokens, as many as the model takes at most."""
@@ -126,7 +125,7 @@ class DalleRun(FolderRun):
 
     def _encoded(self, source: SourceConfig, advance: Callable[[int], None]) -> Encoded:
         cache = self.config.codes.cache or self.out / "codes"
-        return encoded_pictures(source, self.encoder, cache, threads=thread_count(), advance=advance)
+        return encoded_pictures(source, self.encoder, cache, threads=thread_count(), advance=advance, share=our_share())
 
     def _batches(self) -> CodeBatches:
         c, model = self.config, self.model.config

@@ -91,7 +91,7 @@ class DecoderRun(FolderRun):
         condition = Condition(batch.embeddings.to(self.device), text, *drops)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # codes as the codec itself has them
             x = self.space.encode(as_pictures(batch.pixels).to(self.device)).float()
-        return flow_loss(self.model, x, condition, self.config.times)
+        return flow_loss(self.model, x, condition, self.config.times, self.draws(batch))
 
     def save(self, folder: Path, name: str, steps: int) -> None:
         """Of kind `decoder`."""

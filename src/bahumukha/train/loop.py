@@ -29,6 +29,7 @@ from bahumukha.train import processes
 from bahumukha.train.averaging import WeightMean
 from bahumukha.train.checkpoints import BEST, LAST, random_state, read_checkpoint, set_random_state, write_whole
 from bahumukha.train.optimizers import optimizer_for, rate_at
+from bahumukha.train.parallel import Copies, Parallel, shared_as
 from bahumukha.train.record import Record
 
 __all__ = ["Addressable", "LoopConfig", "Report", "bfloat16_is_fast", "optimizer_for", "rate_at", "train"]
@@ -67,6 +68,8 @@ class LoopConfig:
     """Decay of the running mean of the weights (EMA), as 0.999; 0 for none. A run with it ends on the mean."""
     precision: Precision = "auto"
     """Of matrix products; the weights stay float32. `auto`: bfloat16 where the processor has it."""
+    parallel: Parallel = "ddp"
+    """Of several processes: each holds the model (`ddp`), or its part of every weight (`fsdp`; `train.sharding`)."""
     validate_every: int = 0
     """Steps between validations; 0 for one at the end, if there is anything to validate with."""
     best_score: str = ""
@@ -155,8 +158,10 @@ def train(
     Raises UsageError when the loss is not finite any more; the checkpoint before stays.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run = _Run(model, config, out, optimizer_for(model, config, rates=rates, later=later), beside)
-    processes.same_start(model)
+    shared = shared_as(config.parallel, model, step)
+    run = _Run(shared, config, out, optimizer_for(model, config, rates=rates, later=later), beside)
+    if processes.are_several():
+        torch.manual_seed(config.seed + 1 + processes.rank())  # the same weights everywhere, other units dropped
     if resume:
         run.take_up()
     number = run.step * config.accumulate
@@ -177,7 +182,7 @@ def train(
             if before_step is not None:
                 before_step(run.step, progress)
             rate = rate_at(progress, run.step, config)
-            if not run.take_step(taken, step, rate):
+            if not run.take_step(taken, rate):
                 break  # the batches have ended
             scores = run.scores(validate) if run.validates_now() else {}
             if scores or run.step % config.log_every == 0:
@@ -188,14 +193,16 @@ def train(
         run.save()
     if run.mean is not None:
         model.load_state_dict(run.mean.mean)
+    shared.end()
     model.eval()
 
 
 class _Run:
     """The state of a run: all that a checkpoint holds, and the folder it is written to."""
 
-    def __init__(self, model: nn.Module, config: LoopConfig, out: Path, optimizer: Any, beside: Stateful | None = None):
-        self.model, self.config, self.out, self.optimizer, self.beside = model, config, out, optimizer, beside
+    def __init__(self, shared: Copies, config: LoopConfig, out: Path, optimizer: Any, beside: Stateful | None = None):
+        self.shared, self.config, self.out, self.optimizer, self.beside = shared, config, out, optimizer, beside
+        self.model = model = shared.model
         self.device = next(model.parameters()).device
         self.trained = [p for group in optimizer.param_groups for p in group["params"]]
         self.mean = WeightMean(model, config.average) if config.average else None
@@ -228,7 +235,7 @@ class _Run:
 
     # --- one step ---------------------------------------------------------------------------------------------
 
-    def take_step(self, batches: Iterator[Any], step: Step, rate: float) -> bool:
+    def take_step(self, batches: Iterator[Any], rate: float) -> bool:
         """Forward, backward, update; False when there are no more batches."""
         self.optimizer.zero_grad(set_to_none=True)
         for _ in range(self.config.accumulate):
@@ -236,14 +243,12 @@ class _Run:
             if batch is None:
                 return False
             with self.autocast:
-                losses = step(batch)
+                losses = self.shared.step(batch)
             loss = losses["loss"]
             (loss / self.config.accumulate if self.config.accumulate > 1 else loss).backward()
             for name, value in losses.items():
                 self.window.setdefault(name, []).append(value.detach().clone())
-        processes.average_gradients(self.trained)
-        if self.config.clip_norm:
-            nn.utils.clip_grad_norm_(self.trained, self.config.clip_norm)
+        self.shared.finish_gradients(self.trained, self.config.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("rate", 1.0)
         self.optimizer.step()
@@ -264,7 +269,7 @@ class _Run:
             return {}
         with self.mean.swapped_in(self.model) if self.mean else nullcontext():
             self.model.eval()
-            with torch.no_grad(), self.autocast:
+            with self.shared.whole(), torch.no_grad(), self.autocast:
                 scores = validate(self.model)
             self.model.train()
             self.validated_at = self.step
@@ -280,9 +285,9 @@ class _Run:
         sign = 1 if self.config.best_is == "highest" else -1
         if self.best is None or sign * scores[name] > sign * self.best:
             self.best = scores[name]
+            weights = self.shared.gathered(self.model.state_dict())
             if processes.rank() == 0:
-                kept = {"model": self.model.state_dict(), "step": self.step, "score": self.best}
-                write_whole(self.out / BEST, kept)
+                write_whole(self.out / BEST, {"model": weights, "step": self.step, "score": self.best})
 
     def report(self, progress: float, rate: float, scores: dict[str, float]) -> Report:
         """Means over the steps since the last report and over the processes; written down, then given out."""
@@ -323,14 +328,17 @@ class _Run:
         self._check_finite(processes.average(self._means(), self.device))
         generators = processes.everyones(random_state())
         self.saved = time.monotonic()
+        held = {
+            "model": dict(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "mean": self.mean.state_dict() if self.mean else None,
+        }
+        held = self.shared.gathered(held)
         if processes.rank() != 0:
             return
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+        state = held | {
             "step": self.step,
             "seconds": self.seconds(),
-            "mean": self.mean.state_dict() if self.mean else None,
             "best": self.best,
             "window": {name: torch.stack(values).cpu() for name, values in self.window.items()},
             "random": generators,
@@ -346,8 +354,9 @@ class _Run:
         """Go on from the checkpoint. Those of earlier versions hold weights, optimiser and clock only."""
         state = read_checkpoint(self.out)
         try:
-            self.model.load_state_dict(state["model"])
+            self.model.load_state_dict(self.shared.scattered(state["model"], self.model.state_dict()))
             self.optimizer.load_state_dict(state["optimizer"])
+            self.shared.scatter_optimizer(self.optimizer)
             if self.beside is not None and state.get("beside") is not None:
                 self.beside.load_state_dict(state["beside"])
         except (RuntimeError, ValueError, KeyError) as error:
@@ -357,7 +366,8 @@ class _Run:
             ) from error
         self.step, self.spent, self.best = state["step"], state["seconds"], state.get("best")
         if self.mean is not None and state.get("mean"):
-            self.mean.load_state_dict(state["mean"])
+            mean = state["mean"]
+            self.mean.load_state_dict(mean | {"mean": self.shared.scattered(mean["mean"], self.mean.mean)})
         self.window = {k: list(v.to(self.device)) for k, v in state.get("window", {}).items()}
         generators = state.get("random", [])
         if processes.rank() < len(generators):

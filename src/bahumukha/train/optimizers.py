@@ -62,7 +62,7 @@ def optimizer_for(
     *,
     rates: Mapping[str, float] | None = None,
     later: Iterable[str] = (),
-) -> torch.optim.AdamW | MuonAndAdamW:
+) -> AdamW | MuonAndAdamW:
     """The optimiser of the parameters that require a gradient, and of those in `later`, which will.
 
     `rates`: factors of the learning rate by parameter name, 1 where not given. A group's factor is its `rate`.
@@ -75,12 +75,11 @@ def optimizer_for(
         matrices = {n: p for n, p in trained.items() if n in linear}
     rest = {n: p for n, p in trained.items() if n not in matrices}
     fused = all(p.device.type in ("cpu", "cuda") for p in rest.values())  # one pass over the weights, not eight
-    adamw = torch.optim.AdamW(
-        _groups(rest, config, rates), lr=config.learning_rate, betas=config.betas, fused=fused or None
-    )
+    adamw = AdamW(_groups(rest, config, rates), lr=config.learning_rate, betas=config.betas, fused=fused or None)
     if not matrices:
         return adamw
-    kind = torch.optim.Muon if next(iter(matrices.values())).is_cuda else Float32Muon
+    first = next(iter(matrices.values()))
+    kind = torch.optim.Muon if first.is_cuda and not _is_sharded(first) else Float32Muon
     muon = kind(_groups(matrices, config, rates), lr=config.learning_rate, adjust_lr_fn="match_rms_adamw")
     return MuonAndAdamW(muon, adamw)
 
@@ -104,6 +103,31 @@ def _groups(
     return groups
 
 
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, for weights of which some are sharded (`train.sharding`) and some are not: its fused step takes
+    either, not both at once."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update."""
+        groups = self.param_groups
+        if not any(_is_sharded(p) for group in groups for p in group["params"]):
+            super().step()
+            return
+        try:
+            for sharded in (True, False):
+                self.param_groups = [
+                    group | {"params": [p for p in group["params"] if _is_sharded(p) == sharded]} for group in groups
+                ]
+                super().step()
+        finally:
+            self.param_groups = groups
+
+
+def _is_sharded(parameter: Tensor) -> bool:
+    return hasattr(parameter, "to_local")  # a DTensor, whose module is not imported for this
+
+
 class Float32Muon(torch.optim.Muon):
     """PyTorch's Muon with its iteration in float32: in bfloat16, which it is written in, one matrix of 256 x 1024 takes
     more than a second on a processor without that arithmetic."""
@@ -122,7 +146,16 @@ class Float32Muon(torch.optim.Muon):
                 update = p.grad.lerp(buffer, momentum) if group["nesterov"] else buffer
                 p.mul_(1 - rate * group["weight_decay"])
                 size = 0.2 * math.sqrt(max(p.shape))  # the root mean square of an AdamW update
-                p.add_(orthogonal(update, group["ns_coefficients"], group["ns_steps"]), alpha=-rate * size)
+                p.add_(_orthogonal(update, group["ns_coefficients"], group["ns_steps"]), alpha=-rate * size)
+
+
+def _orthogonal(x: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:
+    """As `orthogonal`; each process works out the whole of a sharded matrix, and keeps its part."""
+    if not _is_sharded(x):
+        return orthogonal(x, coefficients, steps)
+    from bahumukha.train.sharding import part_of
+
+    return part_of(orthogonal(x.full_tensor(), coefficients, steps), x)  # type: ignore[attr-defined]
 
 
 def orthogonal(x: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:
@@ -140,8 +173,13 @@ def orthogonal(x: Tensor, coefficients: tuple[float, float, float], steps: int) 
 class MuonAndAdamW:
     """Two optimisers that are stepped, stored and scheduled as one."""
 
-    def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW):
+    def __init__(self, muon: torch.optim.Muon, adamw: AdamW):
         self.muon, self.adamw = muon, adamw
+
+    @property
+    def parts(self) -> tuple[Float32Muon | torch.optim.Muon, AdamW]:
+        """The two."""
+        return self.muon, self.adamw
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ class PriorRun(FolderRun):
         text, embeddings = self.reader.read_texts(batch.texts), batch.embeddings.to(self.device)
         dropped = batch.without_text.to(self.device)
         if isinstance(self.model, DiffusionPrior):
-            return prior_loss(self.model, embeddings, text, dropped)
+            return prior_loss(self.model, embeddings, text, dropped, self.draws(batch))
         return token_prior_loss(self.model, embeddings, text, dropped)
 
     def save(self, folder: Path, name: str, steps: int) -> None:

@@ -4,8 +4,8 @@ Started by `torchrun --nproc-per-node 2 -m bahumukha train …` or `accelerate l
 MASTER_ADDR and MASTER_PORT. Alone, everything here is free: one process, nothing to wait for.
 
 Every process draws its own part of one global batch and computes its part of one loss; `average_gradients` then gives
-all of them the gradient of the whole. That is the mean over processes, as in DistributedDataParallel, without wrapping
-the model: `step` may call any part of it, and a checkpoint's names stay as they are.
+all of them the gradient of the whole. What a loss needs of the whole batch it asks for here (`gather`, `mean`), so that
+the same batch gives the same losses however many share it. Norms of batches and dropout are each process's own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+
+PATIENCE = timedelta(hours=12)
+"""That processes wait for one that encodes pictures or draws a sheet; one that has died is the launcher's to notice."""
 
 
 def are_several() -> bool:
@@ -34,6 +38,12 @@ def count() -> int:
     return distributed.get_world_size() if are_several() else 1
 
 
+def restarts() -> bool:
+    """Whether the launcher starts all processes again when one has died, or another machine has joined
+    (`torchrun --max-restarts`): the same command then goes on with the run that it began."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
+
+
 @contextmanager
 def joined() -> Iterator[torch.device]:
     """Join the processes that a launcher started, if one did; yields the device of this process.
@@ -47,11 +57,25 @@ def joined() -> Iterator[torch.device]:
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or are_several():
         yield device
         return
-    distributed.init_process_group("nccl" if gpu else "gloo")
+    store, place, processes = _meeting()
+    distributed.init_process_group(
+        "nccl" if gpu else "gloo", store=store, rank=place, world_size=processes, timeout=PATIENCE
+    )
     try:
         yield device
     finally:
         distributed.destroy_process_group()
+
+
+def _meeting() -> tuple[distributed.Store, int, int]:
+    """Where the processes leave each other their addresses, the number of this one, and how many there are.
+
+    A launcher that starts processes again keeps the place, with the addresses of those that died: each life has names
+    of its own there.
+    """
+    store, place, processes = next(distributed.rendezvous("env://"))
+    life = f"life {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} of {processes}"
+    return distributed.PrefixStore(life, store), place, processes
 
 
 class _Gather(torch.autograd.Function):
@@ -91,6 +115,37 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     parts = flat.split([g.numel() for g in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+@torch.no_grad()
+def mean(x: Tensor) -> Tensor:
+    """A tensor's mean over the processes, without gradient; alone, the tensor itself."""
+    if not are_several():
+        return x
+    x = x.detach().clone()
+    distributed.all_reduce(x)
+    return x / count()
+
+
+def wait() -> None:
+    """Until all processes have come here."""
+    if are_several():
+        distributed.barrier()
+
+
+@contextmanager
+def first_before_others(asked: bool = True) -> Iterator[None]:
+    """The first process goes through the block, then all others: what it leaves on disk they need not make again.
+
+    asked: without it, all at once.
+    """
+    if asked and rank() != 0:
+        wait()
+    try:
+        yield
+    finally:
+        if asked and rank() == 0:
+            wait()
 
 
 def average(values: Mapping[str, float], device: torch.device) -> dict[str, float]:

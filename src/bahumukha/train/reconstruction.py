@@ -47,8 +47,9 @@ class RecentCodes:
         self.counts = torch.zeros(codes)
 
     def add(self, ids: Tensor) -> None:
-        """Ids of one step, any shape."""
-        self.counts.mul_(MEMORY).add_(torch.bincount(ids.flatten().cpu(), minlength=len(self.counts)))
+        """Ids of one step, any shape; those of all processes are counted."""
+        counts = torch.bincount(ids.flatten(), minlength=len(self.counts)).float()
+        self.counts.mul_(MEMORY).add_(processes.count() * processes.mean(counts).cpu())
 
     def scores(self) -> dict[str, Tensor]:
         """`usage`: share of the codes that are in use; `perplexity`: as many used evenly would be as hard to guess."""
@@ -134,11 +135,8 @@ class Reconstruction:
         adversarial = adversarial_loss(self.network(made))
         ours, theirs = (torch.autograd.grad(each, made)[0] for each in (reconstruction, adversarial))
         last = self.codec.last_layer
-        weight = (
-            self.critic.weight
-            * share
-            * adaptive_weight(*(torch.autograd.grad(made, last, each, retain_graph=True)[0] for each in (ours, theirs)))
-        )
+        at_last = (torch.autograd.grad(made, last, each, retain_graph=True)[0] for each in (ours, theirs))
+        weight = self.critic.weight * share * adaptive_weight(*map(processes.mean, at_last))
         value = reconstruction.detach() + weight * adversarial.detach()
         loss = _KnownGradient.apply(made, value, ours + weight * theirs)
         return loss, {"adversarial": adversarial.detach(), "critic_weight": weight}

@@ -14,8 +14,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from bahumukha.data.encoded import Share
 from bahumukha.data.pairs import SourceConfig
 from bahumukha.errors import ModelError, UsageError
+from bahumukha.nn.draws import Draws
 from bahumukha.train import processes
 from bahumukha.train.checkpoints import BEST, LAST, RUN, read_checkpoint, read_run, write_run, write_whole
 from bahumukha.train.config import to_table
@@ -117,6 +119,11 @@ class FolderRun(ABC):
         except (KeyError, TypeError, ValueError) as error:  # a file that was edited by hand
             raise ModelError(f"{self.out / RUN}: damaged ({error})") from error
 
+    def draws(self, batch: Any) -> Draws:
+        """The random numbers of this process's part of a batch, which has a `number`."""
+        seed = self.settings.optimisation.seed
+        return Draws.of(seed, batch.number, self.device, processes.rank(), processes.count())
+
     def trained(self, model: nn.Module) -> nn.Module:
         """Ready to learn, on this run's device."""
         return model.train().requires_grad_(True).to(self.device)
@@ -134,6 +141,11 @@ class FolderRun(ABC):
             f"{self.KIND}` {begun}: {steps} steps of {c.batch.size} pictures, {weights:.1f} M weights{self.made_of()}"
             f"{best}.\n\n## Data\n\n{data}\n"
         )
+
+
+def our_share() -> Share:
+    """This process's part in what a run makes of its pictures before the first step."""
+    return Share(processes.rank(), processes.count(), processes.wait)
 
 
 def lasting(name: str) -> str:

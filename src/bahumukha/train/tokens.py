@@ -28,6 +28,7 @@ from bahumukha.evaluate.vqgan import check_size, pixels_of
 from bahumukha.images import open_image
 from bahumukha.models.tokens import TokenTransformer
 from bahumukha.protocols import ImageCodec
+from bahumukha.train import processes
 from bahumukha.train.loop import LoopConfig, Report, train
 
 ENCODED_AT_ONCE = 16
@@ -112,13 +113,29 @@ def encode_pictures(
 class TokenBatches:
     """`Addressable` batches of codes: each picture once a round, in another order each round."""
 
-    def __init__(self, codes: Codes, batch: int, *, no_label: int, drop_label: float = 0.1, seed: int = 0):
-        """`drop_label`: share of the labels that become `no_label`."""
+    def __init__(
+        self,
+        codes: Codes,
+        batch: int,
+        *,
+        no_label: int,
+        drop_label: float = 0.1,
+        seed: int = 0,
+        rank: int = 0,
+        parts: int = 1,
+    ):
+        """`drop_label`: share of the labels that become `no_label`. Part `rank` of `parts` when processes share them.
+
+        Raises UsageError if `parts` does not divide `batch`.
+        """
         if batch < 1:
             raise UsageError(f"batch: {batch} pictures were given; it takes a whole number above 0")
         if not 0 <= drop_label <= 1:
             raise UsageError(f"drop_label: {drop_label} was given; it takes a share from 0 to 1")
+        if batch % parts:
+            raise UsageError(f"a batch of {batch} cannot be shared by {parts} processes; make it a multiple of {parts}")
         self.codes, self.batch, self.seed = codes, batch, seed
+        self.rows = slice(rank * batch // parts, (rank + 1) * batch // parts)
         self.no_label, self.drop_label = no_label, drop_label
         self.order = Order([len(codes)], [1.0], seed)
 
@@ -130,10 +147,10 @@ class TokenBatches:
 
     def _batch(self, number: int) -> TokenBatch:
         first = number * self.batch
-        places = torch.tensor([self.order[t][1] for t in range(first, first + self.batch)])
+        places = torch.tensor([self.order[t][1] for t in range(first, first + self.batch)[self.rows]])
         labels = None
         if self.codes.labels is not None:
-            dropped = np.random.default_rng([self.seed, number]).random(self.batch) < self.drop_label
+            dropped = np.random.default_rng([self.seed, number]).random(self.batch)[self.rows] < self.drop_label
             labels = self.codes.labels[places].masked_fill(torch.from_numpy(dropped), self.no_label)
         return TokenBatch(self.codes.ids[places].flatten(1), labels)
 
@@ -175,7 +192,15 @@ def train_tokens(
     for each in (codes, validation):
         if each is not None:
             _check_codes(model, each)
-    batches = TokenBatches(codes, batch, no_label=model.no_label, drop_label=drop_label, seed=config.seed)
+    batches = TokenBatches(
+        codes,
+        batch,
+        no_label=model.no_label,
+        drop_label=drop_label,
+        seed=config.seed,
+        rank=processes.rank(),
+        parts=processes.count(),
+    )
 
     def step(tokens: TokenBatch) -> dict[str, Tensor]:
         return {"loss": token_loss(model, tokens)}

@@ -11,7 +11,7 @@ from bahumukha.data.pairs import SourceConfig
 from bahumukha.errors import UsageError
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.runtime import thread_count
-from bahumukha.train.runs import lasting
+from bahumukha.train.runs import lasting, our_share
 from bahumukha.train.unclip_config import PicturesConfig
 from bahumukha.zoo import load
 from bahumukha.zoo.unclip import Sight
@@ -33,7 +33,9 @@ class EmbeddedPart:
     def of(self, sources: Sequence[SourceConfig]) -> list[Embedded]:
         """Embedded, unless they are there already."""
         return [
-            embedded_pictures(each, self.embedder, self._cache, threads=thread_count(), advance=self._advance)
+            embedded_pictures(
+                each, self.embedder, self._cache, threads=thread_count(), advance=self._advance, share=our_share()
+            )
             for each in sources
         ]
 

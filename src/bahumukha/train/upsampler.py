@@ -77,11 +77,11 @@ class UpsamplerRun(FolderRun):
 
     def losses(self, batch: Crops) -> dict[str, Tensor]:
         """See `models.denoiser.flow_loss`."""
-        x = as_pictures(torch.from_numpy(batch.pixels)).to(self.device)
+        x, draws = as_pictures(torch.from_numpy(batch.pixels)).to(self.device), self.draws(batch)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            worse, noise = degraded(shrunk(x, self.config.pictures.factor), self.config.degradation)
+            worse, noise = degraded(shrunk(x, self.config.pictures.factor), self.config.degradation, draws)
             condition = Condition(given=enlarged(worse, self.config.pictures.factor), given_noise=noise)
-        return flow_loss(self.model, x, condition, self.config.times)
+        return flow_loss(self.model, x, condition, self.config.times, draws)
 
     def save(self, folder: Path, name: str, steps: int) -> None:
         """Of kind `upsampler`."""
@@ -95,7 +95,8 @@ class UpsamplerRun(FolderRun):
 
     def _decoded(self, source: SourceConfig, most: int | None) -> Sequence[np.ndarray]:
         cache = self.config.pictures.cache
-        return decoded_pictures(source, self.config.stored_side, cache=cache, threads=thread_count(), most=most)
+        with processes.first_before_others(cache is not None):
+            return decoded_pictures(source, self.config.stored_side, cache=cache, threads=thread_count(), most=most)
 
     def _fresh(self) -> nn.Module:
         sizes, p = self.config.model, self.config.pictures

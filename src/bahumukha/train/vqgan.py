@@ -113,7 +113,8 @@ class VqganRun:
 
     def _decoded(self, source: Any, most: int | None) -> Sequence[np.ndarray]:
         cache = self.config.pictures.cache
-        return decoded_pictures(source, self.config.stored_side, cache=cache, threads=thread_count(), most=most)
+        with processes.first_before_others(cache is not None):
+            return decoded_pictures(source, self.config.stored_side, cache=cache, threads=thread_count(), most=most)
 
     def _validation(self) -> CodecValidation:
         """On its own pictures; else sheets of some that are trained on."""
