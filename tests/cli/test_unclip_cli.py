@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import torch
 from PIL import Image
 
 from bahumukha.cli import unclip as work
-from bahumukha.generate import change_config
+from bahumukha.generate import change_config, variations
 from bahumukha.images import open_image
+from tests.tiny_karlo import make_karlo
 from tests.tiny_unclip import make_unclip_folder
 
 QUICK = ("--set", "prior.steps=2", "--set", "upsampler.steps=2")
@@ -326,7 +328,121 @@ def test_ctrl_c_keeps_nothing_of_a_strip(run: Any, monkeypatch: pytest.MonkeyPat
     assert [path.name for path in Path.cwd().iterdir()] == ["cat.png"]
 
 
+@pytest.mark.parametrize(
+    ("command", "rest"),
+    [("blend", ["cat.png", "-n", "7"]), ("explore", [f"--keep={axes}" for axes in (1, 2, 4, 8, 16)])],
+)
+def test_ctrl_c_keeps_what_is_finished_of_a_strip(
+    run: Any, monkeypatch: pytest.MonkeyPatch, command: str, rest: list[str]
+) -> None:
+    """Four of them are drawn before the others are begun, and they are those of the whole strip."""
+    whole = run(command, picture(), *rest, "--out", "whole", "--json")
+    assert whole.code == 0, whole.err
+    real, begun = variations.Strip.steps, []
+
+    def steps(self: Any, *args: Any, **options: Any) -> Any:
+        begun.append(args)
+        for step in real(self, *args, **options):
+            if step.index and len(begun) > 1:
+                raise AssertionError("went on")
+            if len(begun) > 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield step
+
+    monkeypatch.setattr(variations.Strip, "steps", lambda *a, **o: steps(*a, **o))
+    ran = run(command, "cat.png", *rest, "--out", "part", "--json")
+    total = len(whole.objects)
+    assert ran.code == 130 and f"stopped after 4 of {total} pictures; they are kept" in ran.err
+    assert len(ran.objects) == 4 < total
+    for before, after in zip(whole.objects, ran.objects, strict=False):
+        assert np.array_equal(np.asarray(Image.open(before["path"])), np.asarray(Image.open(after["path"])))
+    assert len(list(Path("part").glob("*-sheet.png"))) == 1
+
+
 def test_one_clip_is_opened_once(folder: Path) -> None:
     config = work.UnclipConfig("a", model=str(folder), ranking=str(folder.parent / "clip"))
     artist = work.UnclipArtist(config)
     assert artist.ranking is artist.unclip.encoder
+
+
+# --- bahu models unclip, and Karlo
+
+
+def test_trained_networks_become_one_model(run: Any, bahu: Any, folder: Path, data_home: Path) -> None:
+    runs = [Path("runs") / part for part in ("prior", "decoder", "upsampler")]
+    for each in runs:
+        shutil.copytree(folder / each.name, each / "model")
+    (runs[0] / "model/card.md").write_text(
+        "---\nlicence: CC0-1.0\nsummary: Guesses.\n---\n# a prior\n\n## Data\n\nnone\n"
+    )
+    ran = bahu("models", "unclip", *runs, "--name", "mine/unclip", "--json")
+    assert (ran.code, ran.err) == (0, "") and ran.object["name"] == "mine/unclip"
+    target = data_home / "models/mine/unclip"
+    assert ran.object["folder"] == str(target)
+    card = bahu("models", "show", "mine/unclip", "--json").object
+    assert card["kind"] == "unclip" and card["licence"] == "CC0-1.0 and not stated" and "Guesses" in card["summary"]
+    options = ("-n", 1, "--with", "unclip", "--steps", 3, *QUICK, "--set", "ranking=")
+    drawn = bahu("generate", "a cat", *options, "--set", "model=mine/unclip", "--out", "one.png")
+    assert drawn.code == 0, drawn.err
+    assert run("generate", "a cat", "-n", 1, "--out", "same.png", ranking="").code == 0
+    assert np.array_equal(pixels("one.png"), pixels("same.png"))
+
+    again = bahu("models", "unclip", *runs, "--name", "mine/unclip")
+    assert again.code == 1 and "--replace" in again.err and again.err.count("\n") == 1
+    small = bahu("models", "unclip", folder / "prior", folder / "decoder", "--out", "small")
+    assert small.code == 0 and "--set model=small" in small.out and not Path("small/upsampler").exists()
+    swapped = bahu("models", "unclip", folder / "decoder", folder / "prior", "--out", "wrong")
+    assert swapped.code == 1 and "'kind' is 'decoder'; the prior is a 'prior' model" in swapped.err
+    config = json.loads((runs[1] / "model/config.json").read_text())
+    (runs[1] / "model/config.json").write_text(json.dumps(config | {"fingerprint": "another"}))
+    other = bahu("models", "unclip", *runs, "--out", "wrong")
+    assert other.code == 1 and "take parts of one CLIP" in other.err and not Path("wrong").exists()
+
+
+def test_karlo_is_imported_and_draws(bahu: Any, data_home: Path, tiny_clip: Path) -> None:
+    make_karlo(Path("karlo"))
+    ran = bahu("models", "import", "karlo", "--name", "public/karlo")
+    assert ran.code == 0, ran.err
+    assert "try: bahu generate 'a red fox in the snow' --with unclip -n 1 --set model=public/karlo" in ran.out
+    folder = data_home / "models/public/karlo"
+    weights = "decoder/diffusion_pytorch_model.safetensors"
+    assert (folder / weights).stat().st_size == (Path("karlo") / weights).stat().st_size
+    shown = bahu("models", "show", "public/karlo", "--json").object
+    assert shown["kind"] == "karlo" and "decoder: " in shown["card"] and "GB" in shown["card"]
+    quick = ("--steps", 3, "--set", "prior.steps=3", "--set", "upsampler.steps=3", "--set", f"ranking={tiny_clip}")
+    pictures = []
+    for model in ("public/karlo", "karlo"):
+        drawn = bahu("generate", "sea", "--with", "unclip", *quick, "--set", f"model={model}", "--seed", 4, "--json",
+                     "--out", f"{model.replace('/', '-')}.png")  # fmt: skip
+        assert drawn.code == 0, drawn.err
+        pictures.append(pixels(drawn.object["path"]))
+    assert pictures[0].shape == (32, 32, 3) and np.array_equal(*pictures)
+    again = bahu("generate", "--config", "karlo.png", "--out", "again.png")
+    assert again.code == 0 and np.array_equal(pixels("again.png"), pictures[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["models", "import", "karlo", "--precision", "int8"],
+            "--precision is for CLIP models; karlo is taken for Karlo",
+        ),
+        (["vary", "cat.png", "--set", "model=karlo"], "karlo: a Karlo draws sentences"),
+        (["generate", "a", "--with", "unclip", "--style", "noto", "--set", "model=karlo"], "knows no styles"),
+        (["generate", "a", "--with", "unclip", "--size", "64x64", "--set", "model=karlo"], "size: Karlo draws"),
+        (["models", "import", "torn"], "torn: prior_scheduler is missing"),
+    ],
+)
+def test_what_karlo_cannot_do_is_one_line(bahu: Any, arguments: list[str], message: str) -> None:
+    picture()
+    parts = ["text_encoder", "prior", "text_proj", "decoder", "super_res_first", "super_res_last", "tokenizer"]
+    schedulers = ["prior_scheduler", "decoder_scheduler", "super_res_scheduler"]
+    for name, kept in (("karlo", parts + schedulers), ("torn", parts)):
+        for part in kept:
+            (Path(name) / part).mkdir(parents=True)
+        (Path(name) / "model_index.json").write_text("{}")
+    for part in schedulers:
+        (Path("karlo") / part / "scheduler_config.json").write_text("{}")
+    ran = bahu(*arguments)
+    assert ran.code == 1 and message in ran.err and ran.err.count("\n") == 1, ran.err

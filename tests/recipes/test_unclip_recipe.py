@@ -11,6 +11,7 @@ import torch
 from bahumukha.models.denoiser import Denoiser
 from bahumukha.models.prior import DiffusionPrior
 from bahumukha.train.config import read_config
+from bahumukha.train.dalle_config import DalleTraining
 from bahumukha.train.unclip_config import (
     DecoderSizes,
     DecoderTraining,
@@ -52,6 +53,12 @@ def test_eighteen_million_weights_in_all() -> None:
 def test_prior_and_decoder_see_the_same_pictures() -> None:
     prior, decoder = read("prior"), read("decoder")
     assert prior.pictures == decoder.pictures and prior.data == decoder.data and prior.captions == decoder.captions
+
+
+@pytest.mark.parametrize("part", ["prior", "decoder", "upsampler"])
+def test_they_see_what_dalle_sees(part: str) -> None:
+    dalle, unclip = read_config(DalleTraining, CONFIGS / "dalle-starter.toml"), read(part)
+    assert unclip.data == dalle.data and unclip.validation.sources == dalle.validation.sources  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("part", ["prior", "decoder", "upsampler"])

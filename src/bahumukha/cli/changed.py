@@ -62,7 +62,8 @@ def settings(command: str, given: dict[str, Any], config: Path | None, overrides
 def change(config: ChangeConfig, out: Path, video: Path | None, as_json: bool, command: str) -> None:
     """Draw, save and print; command: what the pictures say they are made by.
 
-    Raises UsageError, ModelError, ImageError before anything is drawn; Interrupted after Ctrl-C, with nothing kept.
+    Raises UsageError, ModelError, ImageError before anything is drawn; Interrupted after Ctrl-C, with what is finished
+    kept: a shorter strip.
     """
     started = time.monotonic()
     check_places(out, video)
@@ -87,6 +88,8 @@ def change(config: ChangeConfig, out: Path, video: Path | None, as_json: bool, c
     save_sheet(given[:1] + tiles + given[1:], out, file_name(name, config.seed), config.caption, columns)
     if video is not None:
         save_video(drawn.films, video)
+    if len(images) < config.count:
+        raise Interrupted(f"stopped after {len(images)} of {config.count} pictures; they are kept")
 
 
 @dataclass(frozen=True)
@@ -98,20 +101,32 @@ class _Drawn:
 
 
 def _drawn(unclip: Unclip, config: ChangeConfig, stop: threading.Event, films: bool) -> _Drawn:
-    """All at once. Raises UsageError, ImageError; Interrupted when `stop` was set."""
+    """All pictures, or those of the parts that were finished when `stop` was set. Raises UsageError, ImageError;
+    Interrupted for none."""
     read = reader(max(shortest_side(unclip.encoder) or 0, unclip.size))
     calls = config.decoder.steps + (config.upsampler.steps if factor_of(unclip, config) > 1 else 0)
-    film: list[np.ndarray] = []
+    images: list[np.ndarray] = []
+    filmed: list[list[np.ndarray]] = []
     every = 1 if films else WATCHED
-    with progress(-(-calls // every), "drawing") as advance:
-        for step in config.steps(unclip, read, every):
-            advance()
+    parts = config.parts(unclip, read, every)
+    with progress(len(parts) * -(-calls // every), "drawing") as advance:
+        for part in parts:
+            film = []
+            for step in part:
+                advance()
+                if films:
+                    apart = -(-max(step.images.shape[1:3]) // FILMED_SIDE)
+                    film.append(to_uint8(step.images[:, ::apart, ::apart]))
+                if stop.is_set():
+                    break
+            if step.index + 1 == step.total:
+                images.append(to_uint8(step.images))
+                filmed.append(film)
             if stop.is_set():
-                raise Interrupted("stopped before the pictures were finished; nothing is kept")
-            if films:
-                apart = -(-max(step.images.shape[1:3]) // FILMED_SIDE)
-                film.append(to_uint8(step.images[:, ::apart, ::apart]))
-    return _Drawn(to_uint8(step.images), film)
+                break
+    if not images:
+        raise Interrupted("stopped before the first pictures were finished; nothing is kept")
+    return _Drawn(np.concatenate(images), [np.concatenate(row) for row in zip(*filmed, strict=True)])
 
 
 def reader(side: int) -> Callable[[Path], Image.Image]:

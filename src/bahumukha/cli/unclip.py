@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bahumukha.cli.candidates import check_options, encoder, table_of, typed
+from bahumukha.cli.candidates import Artist, check_options, encoder, table_of, typed
 from bahumukha.cli.candidates import draw_pictures as draw_candidates
+from bahumukha.cli.karlo import KarloArtist, refuse
 from bahumukha.errors import UsageError
 from bahumukha.generate.candidates import check_style
 from bahumukha.generate.guided_config import seed_number
+from bahumukha.generate.karlo_config import KarloConfig
 from bahumukha.generate.unclip import Size, Unclip, generate
 from bahumukha.generate.unclip_config import NetworksConfig, UnclipConfig
 from bahumukha.protocols import Step
 from bahumukha.runtime import thread_count
 from bahumukha.train.config import from_table
+from bahumukha.zoo.karlo import folder_of
 
 if TYPE_CHECKING:
     from bahumukha.protocols import ImageTextEncoder
@@ -32,15 +35,16 @@ LAST_ONLY = 1_000_000
 # --- settings ---------------------------------------------------------------------------------------------
 
 
-def settings(given: dict[str, Any], config: Path | None, overrides: Sequence[str]) -> UnclipConfig:
-    """File < options < --set, checked. Raises UsageError naming the option or the file."""
+def settings(given: dict[str, Any], config: Path | None, overrides: Sequence[str]) -> UnclipConfig | KarloConfig:
+    """File < options < --set, checked, as the model has them. Raises UsageError naming the option or the file."""
     given = with_steps(typed(given))
     plain = {name: value for name, value in given.items() if name != "style"}
     check_options(UnclipConfig, plain, {"prompt": "PROMPT", "pictures": "-n", "decoder": "--steps"}, {"prompt": "a"})
     table, file, base = table_of(given, config, overrides, SYSTEM, "generate")
     if "prompt" not in table:
         raise UsageError("no PROMPT; say what to show, as bahu generate 'a red fox in the snow' --with unclip")
-    return from_table(UnclipConfig, table, file, base)
+    kind = KarloConfig if folder_of(str(table.get("model", ""))) is not None else UnclipConfig
+    return from_table(kind, table, file, base)
 
 
 def with_steps(given: dict[str, Any]) -> dict[str, Any]:
@@ -52,9 +56,16 @@ def with_steps(given: dict[str, Any]) -> dict[str, Any]:
 # --- drawing ----------------------------------------------------------------------------------------------
 
 
-def draw_pictures(config: UnclipConfig, out: Path, video: Path | None, as_json: bool, command: str) -> None:
+def draw_pictures(
+    config: UnclipConfig | KarloConfig, out: Path, video: Path | None, as_json: bool, command: str
+) -> None:
     """See `candidates.draw_pictures`."""
-    draw_candidates(lambda: UnclipArtist(config), out, video, as_json, command)
+    draw_candidates(lambda: artist(config), out, video, as_json, command)
+
+
+def artist(config: UnclipConfig | KarloConfig) -> Artist:
+    """What draws. Raises ModelError, UsageError."""
+    return KarloArtist(config) if isinstance(config, KarloConfig) else UnclipArtist(config)
 
 
 class UnclipArtist:
@@ -84,6 +95,7 @@ class UnclipArtist:
 def opened(config: NetworksConfig) -> Unclip:
     """The networks, of one CLIP; PyTorch takes all the threads it may. Raises ModelError."""
     torch.set_num_threads(thread_count())
+    refuse(config.model)
     return _unclip(config.model, config.prior_model)
 
 

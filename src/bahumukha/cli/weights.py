@@ -32,13 +32,21 @@ bahu models import ./clip-vit-base-patch32 --precision int8
 
 bahu models import vqgan_imagenet_f16_1024.ckpt vqgan_imagenet_f16_1024.yaml
 
-bahu models import encoder.safetensors decoder.safetensors --name openai/dvae"""
+bahu models import encoder.safetensors decoder.safetensors --name openai/dvae
+
+bahu models import ./karlo-v1-alpha --name karlo"""
 
 EXPORT_EXAMPLES = """Examples:
 
 bahu models export starter/clip --to clip-int8 --precision int8
 
 bahu models export ViT-B-32/laion2b_s34b_b79k --to clip-hf --format transformers"""
+
+UNCLIP_EXAMPLES = """Examples:
+
+bahu models unclip runs/prior runs/decoder runs/upsampler --name mine
+
+bahu models unclip runs/prior runs/decoder --out ./my-unclip"""
 
 PRECISION_HELP = "Of the ONNX graphs: float32; float16, stored so and computed in float32; int8, matrices computed so."
 PrecisionOption = Annotated[str, typer.Option(metavar="PRECISION", help=PRECISION_HELP)]
@@ -50,6 +58,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 def register(app: typer.Typer) -> None:
     group.command("import", epilog=IMPORT_EXAMPLES)(import_weights)
+    group.command("unclip", epilog=UNCLIP_EXAMPLES)(put_unclip_together)
     group.command("export", epilog=EXPORT_EXAMPLES)(export_weights)
 
 
@@ -59,7 +68,7 @@ def import_weights(
         typer.Argument(
             metavar="SOURCE",
             help="ARCHITECTURE/TAG as OpenCLIP names them, a folder of transformers' CLIPModel or SiglipModel, or a "
-            "checkpoint of a taming-transformers VQGAN, or the encoder of DALL-E's discrete VAE.",
+            "checkpoint of a taming-transformers VQGAN, or the encoder of DALL-E's discrete VAE, or a folder of Karlo.",
         ),
     ],
     config: Annotated[
@@ -80,24 +89,42 @@ def import_weights(
     replace: Annotated[bool, typer.Option("--replace", help="Import again what is there under that name.")] = False,
     json: Json = False,
 ) -> None:
-    """Bring in public weights of this machine: of a CLIP, for classify, index and search, or of a picture codec.
+    """Bring in public weights of this machine: of a CLIP, for classify, index and search, of a picture codec, or of
+    Karlo, an unCLIP of 14 GB, which draws with one network at a time in memory (4 GB the largest).
 
     Nothing is downloaded: weights are looked for in the Hugging Face cache, or given as a file.
     """
     chosen = _precision(precision or "float16")
     if config is not None or _is_checkpoint(source):
-        for option, value in (("--weights", weights), ("--tokenizer", tokenizer), ("--precision", precision)):
-            if value is not None:
-                raise UsageError(f"{option} is for CLIP models; {source} is taken for weights of a picture codec")
+        _only_for_clip(source, "weights of a picture codec", weights, tokenizer, precision)
         folder = _codec(Path(source).expanduser(), config and config.expanduser(), name, replace)
-        hint = "bahu reconstruct PICTURE"
+        hint = "bahu reconstruct PICTURE --model {}"
+    elif (Path(source).expanduser() / "model_index.json").is_file():
+        _only_for_clip(source, "Karlo", weights, tokenizer, precision)
+        with _create_extra("import"):
+            from bahumukha.zoo.karlo import import_karlo
+        folder = import_karlo(Path(source).expanduser(), name=name, replace=replace)
+        hint = "bahu generate 'a red fox in the snow' --with unclip -n 1 --set model={}"
     else:
         with _create_extra("import"):
             from bahumukha.zoo.importing import import_model
         folder = import_model(
             source, name=name, weights=weights, tokenizer=tokenizer, precision=chosen, replace=replace
         )
-        hint = "bahu classify PICTURE --label cat --label dog"
+        hint = "bahu classify PICTURE --label cat --label dog --model {}"
+    _tell(folder, hint, json)
+
+
+def _only_for_clip(
+    source: str, taken_for: str, weights: Path | None, tokenizer: Path | None, precision: str | None
+) -> None:
+    for option, value in (("--weights", weights), ("--tokenizer", tokenizer), ("--precision", precision)):
+        if value is not None:
+            raise UsageError(f"{option} is for CLIP models; {source} is taken for {taken_for}")
+
+
+def _tell(folder: Path, hint: str, json: bool) -> None:
+    """Of a model that is there now; hint: what to try, where {} is its name."""
     from bahumukha.zoo.cards import read_card
 
     card = read_card(folder)
@@ -105,7 +132,31 @@ def import_weights(
         print_json({"name": card.name, "folder": str(folder), "bytes": card.size})
     else:
         print(f"{card.name}  {megabytes(card.size)}  {folder}")
-        print(f"try: {hint} --model {card.name}")
+        print(f"try: {hint.format(card.name)}")
+
+
+def put_unclip_together(
+    prior: Annotated[str, typer.Argument(metavar="PRIOR", help="A model, or the folder of the run that trained it.")],
+    decoder: Annotated[str, typer.Argument(metavar="DECODER", help="The same.")],
+    upsampler: Annotated[
+        str | None, typer.Argument(metavar="UPSAMPLER", help="The same; without it pictures stay small.")
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="What to call the model.")] = "unclip",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write it there (default: among your models).")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="In place of what is there.")] = False,
+    json: Json = False,
+) -> None:
+    """Put trained networks together as one unCLIP, for generate --with unclip, vary, blend, edit, inpaint and explore.
+
+    They are copied; prior and decoder must have been trained with the same CLIP.
+    """
+    with _create_extra("unclip"):
+        from bahumukha.zoo.unclip import put_together
+    folder = put_together(prior, decoder, upsampler, name=name, out=out, replace=replace)
+    where = "{}" if out is None else str(out)
+    _tell(folder, f"bahu generate 'a red fish' --with unclip --set model={where}", json)
 
 
 def export_weights(

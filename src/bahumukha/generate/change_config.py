@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -27,6 +27,8 @@ from bahumukha.protocols import Step
 
 MOST_AT_ONCE = 64
 """Pictures of one strip, or variations of one picture: they are drawn side by side."""
+STRIP_AT_ONCE = 4
+"""Pictures of a strip that are drawn side by side where it may be left off."""
 MOST_OPEN_PIXELS = 32_000_000
 """Of all the pictures that are inpainted at once: floats of them are held three times."""
 
@@ -50,11 +52,16 @@ class ChangeConfig(NetworksConfig, ABC):
 
     seed: int | str = 0
     """A whole number or any text."""
-    is_strip = False
+    is_strip: ClassVar[bool] = False
     """Whether its pictures belong together: one seed, one row."""
+
+    fewest: ClassVar[int] = 1
+    """Pictures that it makes."""
 
     def __post_init__(self) -> None:
         seed_number(self.seed, MOST_AT_ONCE)
+        if not self.fewest <= self.count <= MOST_AT_ONCE:
+            raise ValueError(f"pictures is {self.count}; it must be from {self.fewest} to {MOST_AT_ONCE}")
 
     @property
     @abstractmethod
@@ -86,42 +93,72 @@ class ChangeConfig(NetworksConfig, ABC):
     def steps(self, unclip: Unclip, read: Open, every: int = 1) -> Iterator[Step]:
         """Begin. Raises UsageError, ImageError before the first step."""
 
-    def _common(self, every: int) -> dict[str, Any]:
-        return {"sampling": self.sampling, "seed": seed_number(self.seed), "every": every}
+    def parts(self, unclip: Unclip, read: Open, every: int = 1) -> list[Iterator[Step]]:
+        """The same in parts, which are drawn one after the other: between them the work can be left off. Here one."""
+        return [self.steps(unclip, read, every)]
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        return {"sampling": self.sampling, "seed": seed_number(self.seed)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class VaryConfig(ChangeConfig):
-    """`bahu vary`: other pictures of what a picture shows."""
-
+class _OfOnePicture(ChangeConfig):
     picture: Path
-    far: float = 1.0
-    """From 0, the picture itself as well as the decoder can draw it, to 1, which has nothing but its embedding."""
-    pictures: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.far <= 1:
-            raise ValueError(f"far is {self.far}; it takes a number from 0, the same picture, to 1")
-        check_pictures(self.pictures)
-
-    @property
-    def count(self) -> int:
-        """See `ChangeConfig`."""
-        return self.pictures
 
     @property
     def sources(self) -> tuple[Path, ...]:
         """See `ChangeConfig`."""
         return (self.picture,)
 
-    def steps(self, unclip: Unclip, read: Open, every: int = 1) -> Iterator[Step]:
-        """See `variations.vary`."""
-        return variations.vary(unclip, read(self.picture), far=self.far, count=self.pictures, **self._common(every))
+
+@dataclass(frozen=True, kw_only=True)
+class _Several(ChangeConfig):
+    pictures: int = 4
+
+    @property
+    def count(self) -> int:
+        """See `ChangeConfig`."""
+        return self.pictures
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlendConfig(ChangeConfig):
+class _OfStrip(ChangeConfig):
+    is_strip = True
+
+    @abstractmethod
+    def strip(self, unclip: Unclip, read: Open) -> variations.Strip:
+        """All pictures, ready to be drawn. Raises UsageError, ImageError."""
+
+    def steps(self, unclip: Unclip, read: Open, every: int = 1) -> Iterator[Step]:
+        """See `ChangeConfig`."""
+        return self.strip(unclip, read).steps(every)
+
+    def parts(self, unclip: Unclip, read: Open, every: int = 1) -> list[Iterator[Step]]:
+        """See `ChangeConfig`."""
+        strip = self.strip(unclip, read)
+        return [strip.steps(every, first, STRIP_AT_ONCE) for first in range(0, len(strip), STRIP_AT_ONCE)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaryConfig(_OfOnePicture, _Several):
+    """`bahu vary`: other pictures of what a picture shows."""
+
+    far: float = 1.0
+    """From 0, the picture itself as well as the decoder can draw it, to 1, which has nothing but its embedding."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.far <= 1:
+            raise ValueError(f"far is {self.far}; it takes a number from 0, the same picture, to 1")
+
+    def steps(self, unclip: Unclip, read: Open, every: int = 1) -> Iterator[Step]:
+        """See `variations.vary`."""
+        return variations.vary(unclip, read(self.picture), far=self.far, count=self.count, every=every, **self._common)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendConfig(_OfStrip, _Several):
     """`bahu blend`: a strip from one picture to another."""
 
     first: Path
@@ -130,16 +167,7 @@ class BlendConfig(ChangeConfig):
     """Of the strip, both ends among them."""
     own_noise: bool = False
     """With the noises of the two, so that the ends look like them; else with one noise, so that it changes evenly."""
-    is_strip = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_pictures(self.pictures, 2)
-
-    @property
-    def count(self) -> int:
-        """See `ChangeConfig`."""
-        return self.pictures
+    fewest = 2
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -151,28 +179,25 @@ class BlendConfig(ChangeConfig):
         share = round(place / (self.pictures - 1), 4)
         return Made(f"{share:.0%}", {"share": share})
 
-    def steps(self, unclip: Unclip, read: Open, every: int = 1) -> Iterator[Step]:
-        """See `variations.blend`."""
+    def strip(self, unclip: Unclip, read: Open) -> variations.Strip:
+        """See `variations.blended`."""
         ends = read(self.first), read(self.second)
-        return variations.blend(unclip, *ends, count=self.pictures, own_noise=self.own_noise, **self._common(every))
+        return variations.blended(unclip, *ends, count=self.count, own_noise=self.own_noise, **self._common)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditConfig(ChangeConfig):
+class EditConfig(_OfOnePicture, _OfStrip):
     """`bahu edit`: what one caption says of a picture becomes what another says."""
 
-    picture: Path
     source: str
     """What it shows."""
     target: str
     """What it is to show."""
     strengths: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5)
     """A picture for each: the part of the way, in [0, 1], that its embedding is turned."""
-    is_strip = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_pictures(len(self.strengths))
         if not all(0 <= each <= 1 for each in self.strengths):
             raise ValueError(f"strengths is {list(self.strengths)}; it takes numbers from 0, no change, to 1")
         for name in ("source", "target"):
@@ -185,11 +210,6 @@ class EditConfig(ChangeConfig):
         return len(self.strengths)
 
     @property
-    def sources(self) -> tuple[Path, ...]:
-        """See `ChangeConfig`."""
-        return (self.picture,)
-
-    @property
     def caption(self) -> str:
         """See `ChangeConfig`."""
         return self.target
@@ -199,39 +219,25 @@ class EditConfig(ChangeConfig):
         strength = self.strengths[place]
         return Made(f"strength {strength:g}", {"strength": strength})
 
-    def steps(self, unclip: Unclip, read: Open, every: int = 1) -> Iterator[Step]:
-        """See `variations.edit`."""
-        return variations.edit(
-            unclip, read(self.picture), self.source, self.target, strengths=self.strengths, **self._common(every)
-        )
+    def strip(self, unclip: Unclip, read: Open) -> variations.Strip:
+        """See `variations.edited`."""
+        said = (self.source, self.target)
+        return variations.edited(unclip, read(self.picture), *said, strengths=self.strengths, **self._common)
 
 
 @dataclass(frozen=True, kw_only=True)
-class InpaintConfig(ChangeConfig):
+class InpaintConfig(_OfOnePicture, _Several):
     """`bahu inpaint`: what a mask shows is drawn anew."""
 
-    picture: Path
     mask: Path
     """Of the picture's size; white, or transparent, is drawn anew."""
     prompt: str
     """What the whole is to show."""
-    pictures: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_pictures(self.pictures)
         if not self.prompt.strip():
             raise ValueError("prompt is empty; say what the whole is to show")
-
-    @property
-    def count(self) -> int:
-        """See `ChangeConfig`."""
-        return self.pictures
-
-    @property
-    def sources(self) -> tuple[Path, ...]:
-        """See `ChangeConfig`."""
-        return (self.picture,)
 
     @property
     def caption(self) -> str:
@@ -249,35 +255,24 @@ class InpaintConfig(ChangeConfig):
                 f"pictures: {self.pictures} of {picture.width}x{picture.height} pixels are too many at once; at most "
                 f"{MOST_OPEN_PIXELS // 10**6} million pixels in all: ask for fewer, or make the picture smaller"
             )
-        return variations.inpaint(unclip, picture, mask, self.prompt, count=self.pictures, **self._common(every))
+        return variations.inpaint(unclip, picture, mask, self.prompt, count=self.count, every=every, **self._common)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExploreConfig(ChangeConfig):
+class ExploreConfig(_OfOnePicture, _OfStrip):
     """`bahu explore`: what the principal axes of a picture's embedding say."""
 
-    picture: Path
     keep: tuple[int, ...] = (4, 8, 16, 32, 64)
     """A picture with so many of the first axes each, the rest at the mean; without `axis`."""
     axis: int | None = None
     """One to move along, from 0."""
     amounts: tuple[float, ...] = (-3.0, -1.5, 0.0, 1.5, 3.0)
     """A picture each: how far along `axis`, in standard deviations."""
-    is_strip = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_pictures(self.count)
 
     @property
     def count(self) -> int:
         """See `ChangeConfig`."""
         return len(self.keep if self.axis is None else self.amounts)
-
-    @property
-    def sources(self) -> tuple[Path, ...]:
-        """See `ChangeConfig`."""
-        return (self.picture,)
 
     def made(self, place: int) -> Made:
         """See `ChangeConfig`."""
@@ -287,16 +282,10 @@ class ExploreConfig(ChangeConfig):
         amount = self.amounts[place]
         return Made(f"axis {self.axis}: {amount:+g}", {"axis": self.axis, "amount": amount})
 
-    def steps(self, unclip: Unclip, read: Open, every: int = 1) -> Iterator[Step]:
-        """See `variations.explore`."""
+    def strip(self, unclip: Unclip, read: Open) -> variations.Strip:
+        """See `variations.explored`."""
         chosen: dict[str, Any] = {"keep": self.keep, "axis": self.axis, "amounts": self.amounts}
-        return variations.explore(unclip, read(self.picture), **chosen, **self._common(every))
-
-
-def check_pictures(count: int, least: int = 1) -> None:
-    """Raises ValueError."""
-    if not least <= count <= MOST_AT_ONCE:
-        raise ValueError(f"pictures is {count}; it must be from {least} to {MOST_AT_ONCE}")
+        return variations.explored(unclip, read(self.picture), **chosen, **self._common)
 
 
 CHANGES: dict[str, type[ChangeConfig]] = {

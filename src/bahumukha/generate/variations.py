@@ -16,7 +16,8 @@ picture should stay: guidance grows with the change.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,31 @@ from bahumukha.protocols import Step
 
 ROUNDS = 3
 """In which a step is undone."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures that belong together, all ready to be drawn; each is the same whichever are drawn beside it."""
+
+    unclip: Unclip
+    embeddings: Tensor
+    """(N, dim)."""
+    start: Tensor
+    """Their noise, (N, channels, *grid)."""
+    sampling: UnclipSampling
+    seed: int
+    guidance: float | None = None
+    """In place of the settings'."""
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def steps(self, every: int = 1, first: int = 0, count: int | None = None) -> Iterator[Step]:
+        """Draw `count` of them at once, from picture `first` on; all by default."""
+        rows = slice(first, None if count is None else first + count)
+        common = {"sampling": self.sampling, "seed": self.seed + first, "every": every}
+        embeddings, start = self.embeddings[rows], self.start[rows]
+        return draw(self.unclip, embeddings, start=start, guidance=self.guidance, **common)  # type: ignore[arg-type]
 
 
 def vary(
@@ -61,7 +87,13 @@ def vary(
     return draw(unclip, embeddings, start=start, guidance=guidance, sampling=sampling, seed=seed, every=every)
 
 
-def blend(
+def blend(unclip: Unclip, first: Image.Image, second: Image.Image, *, every: int = 1, **options: Any) -> Iterator[Step]:
+    """Draw the whole of `blended`, which takes the `options`."""
+    check_every(every)
+    return blended(unclip, first, second, **options).steps(every)
+
+
+def blended(
     unclip: Unclip,
     first: Image.Image,
     second: Image.Image,
@@ -70,25 +102,31 @@ def blend(
     own_noise: bool = False,
     sampling: UnclipSampling = UnclipSampling(),
     seed: int = 0,
-    every: int = 1,
-) -> Iterator[Step]:
+) -> Strip:
     """A strip of `count` pictures from one to the other, both ends among them. own_noise: with the noises of the two,
     so that the ends look like them, and without guidance; else with one noise, so that the strip changes evenly."""
     if count < 2:
         raise UsageError(f"pictures: {count} were asked for; a blend has at least 2, its ends")
-    check_every(every)
     shares = torch.linspace(0, 1, count)
     embeddings = unclip.embed([first, second])
     between = slerp(embeddings[:1].expand(count, -1), embeddings[1:].expand(count, -1), shares)
     if not own_noise:
         start = unclip.noise(seed, 1, unclip.grid())().expand(count, -1, -1, -1)
-        return draw(unclip, between, start=start, sampling=sampling, seed=seed, every=every)
+        return Strip(unclip, between, start, sampling, seed)
     own = noise_of(unclip, [first, second], embeddings, sampling)
     start = slerp(own[:1].expand(count, -1, -1, -1), own[1:].expand(count, -1, -1, -1), shares)
-    return draw(unclip, between, start=start, guidance=1.0, sampling=_along(sampling), seed=seed, every=every)
+    return Strip(unclip, between, start, _along(sampling), seed, guidance=1.0)
 
 
 def edit(
+    unclip: Unclip, picture: Image.Image, source: str, target: str, *, every: int = 1, **options: Any
+) -> Iterator[Step]:
+    """Draw the whole of `edited`, which takes the `options`."""
+    check_every(every)
+    return edited(unclip, picture, source, target, **options).steps(every)
+
+
+def edited(
     unclip: Unclip,
     picture: Image.Image,
     source: str,
@@ -97,13 +135,11 @@ def edit(
     strengths: Sequence[float] = (0.4,),
     sampling: UnclipSampling = UnclipSampling(),
     seed: int = 0,
-    every: int = 1,
-) -> Iterator[Step]:
+) -> Strip:
     """The picture, in which what `source` says becomes what `target` says: one for each of `strengths`, in [0, 1], the
     part of the way that its embedding is turned (the paper's: 0.25 to 0.5)."""
     if not strengths or not all(0 <= strength <= 1 for strength in strengths):
         raise UsageError(f"strength: {list(strengths)} was given; it takes numbers from 0, no change, to 1")
-    check_every(every)
     captions = torch.from_numpy(unclip.encoder.encode_texts([source, target]))
     change = captions[1] - captions[0]
     if float(change.norm()) < 1e-4:
@@ -115,8 +151,7 @@ def edit(
     turned = slerp(
         embedding.expand(count, -1), F.normalize(change, dim=0).expand(count, -1), torch.tensor(list(strengths))
     )
-    guidance = _grown(sampling, max(strengths))
-    return draw(unclip, turned, start=start, guidance=guidance, sampling=_along(sampling), seed=seed, every=every)
+    return Strip(unclip, turned, start, _along(sampling), seed, _grown(sampling, max(strengths)))
 
 
 def inpaint(
@@ -155,7 +190,13 @@ def inpaint(
     return (_laid_over(step, whole, open_pixels) for step in steps)
 
 
-def explore(
+def explore(unclip: Unclip, picture: Image.Image, *, every: int = 1, **options: Any) -> Iterator[Step]:
+    """Draw the whole of `explored`, which takes the `options`."""
+    check_every(every)
+    return explored(unclip, picture, **options).steps(every)
+
+
+def explored(
     unclip: Unclip,
     picture: Image.Image,
     *,
@@ -164,14 +205,12 @@ def explore(
     amounts: Sequence[float] = (-3, -1.5, 0, 1.5, 3),
     sampling: UnclipSampling = UnclipSampling(),
     seed: int = 0,
-    every: int = 1,
-) -> Iterator[Step]:
+) -> Strip:
     """What parts of an embedding say, each drawn with the same noise.
 
     Without `axis` a picture for each of `keep`: with so many of the first principal axes, the rest at the mean of all
     pictures trained on. With it one for each of `amounts`: moved along that axis, from 0, by standard deviations.
     """
-    check_every(every)
     standard = unclip.decoder.standard
     dim = len(standard.mean)
     z = standard(unclip.embed([picture]))
@@ -187,7 +226,7 @@ def explore(
         changed = z + torch.tensor(list(amounts))[:, None] * standard.spread[axis] * standard.axes[axis]
     embeddings = standard.back(changed)
     start = unclip.noise(seed, 1, unclip.grid())().expand(len(embeddings), -1, -1, -1)
-    return draw(unclip, embeddings, start=start, sampling=sampling, seed=seed, every=every)
+    return Strip(unclip, embeddings, start, sampling, seed)
 
 
 # --- parts ------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ class Shards(Copies):
     def gathered(self, state: Any) -> Any:
         """See `Copies`. One tensor at a time is whole on the others than the first."""
         if isinstance(state, DTensor):
-            tensor = state.detach().full_tensor()
+            tensor = _whole(state)
             return tensor.cpu() if processes.rank() == 0 else None
         if isinstance(state, dict):
             return {name: self.gathered(each) for name, each in state.items()}

@@ -43,7 +43,7 @@ def draw_embeddings(settings: Mapping[str, Any], folder: Path) -> Iterator[News]
     from bahumukha.cli import unclip
 
     config = unclip.settings(*_asked(settings, "unclip"))
-    return _best(unclip.UnclipArtist(config), settings, folder)
+    return _best(unclip.artist(config), settings, folder)
 
 
 def _asked(settings: Mapping[str, Any], kind: str) -> tuple[dict[str, Any], None, list[str]]:

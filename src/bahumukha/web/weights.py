@@ -12,7 +12,7 @@ from bahumukha.zoo.folder import CONFIG, STARTER, available, find, read_json
 
 MADE_BY = {
     "dalle": "bahu train dalle makes them; its RUN/model goes to models/dalle in the data folder",
-    "unclip": "bahu train prior, decoder and upsampler make them; they go to models/unclip in the data folder",
+    "unclip": "bahu train prior, decoder and upsampler make them; bahu models unclip puts them together",
 }
 """Kind of model that need not be there -> what to do about it."""
 

@@ -15,6 +15,8 @@ and nothing is unpickled: weights are safetensors, or a `.bin` that holds tensor
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +25,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bahumukha import runtime
 from bahumukha.errors import ModelError
 from bahumukha.models.karlo import TextProjection
 from bahumukha.models.text import TextFeatures
 from bahumukha.zoo.checkpoints import read_tensors
+from bahumukha.zoo.folder import CARD, CONFIG, FORMAT, available
 
 INDEX = "model_index.json"
+KARLO = "karlo"
 NETWORKS = ("text_encoder", "prior", "text_proj", "decoder", "super_res_first", "super_res_last")
 SCHEDULERS = ("prior_scheduler", "decoder_scheduler", "super_res_scheduler")
 Network = Literal["prior", "text_proj", "decoder", "super_res_first", "super_res_last"]
@@ -151,6 +156,61 @@ class Karlo:
         if not isinstance(values, dict):
             raise ModelError(f"{path}: must hold one JSON object")
         return values
+
+
+def folder_of(model: str) -> Path | None:
+    """The folder of the Karlo that is called `model` or that this is a path to; None where it is none, or nothing."""
+    folder = available().get(model) or Path(model).expanduser()
+    return folder if model and (folder / INDEX).is_file() else None
+
+
+def import_karlo(source: Path, *, name: str | None = None, replace: bool = False) -> Path:
+    """Bring a folder of this layout in as a model called `name` -> its folder. Raises ModelError or UsageError.
+
+    On the same disk its files are linked and take no more room; on another one they are copied.
+    """
+    from bahumukha.zoo.importing import aside, checked_name  # brings graphs and public formats with it
+
+    name = name or source.resolve().name
+    target = runtime.data_home() / "models" / checked_name(name)
+    if target.exists() and not replace:
+        raise ModelError(f"{name}: already imported ({target}); --replace imports it again")
+    sizes = Karlo(source).memory()
+    with aside(target) as folder:
+        for part in (*NETWORKS, *SCHEDULERS, "tokenizer"):
+            shutil.copytree(source / part, folder / part, copy_function=_linked)
+        _linked(str(source / INDEX), str(folder / INDEX))
+        config = {"format": FORMAT, "kind": KARLO, "name": name}
+        (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        (folder / CARD).write_text(_card(name, sizes), encoding="utf-8")
+    return target
+
+
+def _linked(source: str, to: str) -> None:
+    try:
+        os.link(os.path.realpath(source), to)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, to)
+
+
+def _card(name: str, sizes: Mapping[str, int]) -> str:
+    largest = max(sizes, key=lambda part: sizes[part])
+    lines = "\n".join(f"- {part}: {size / 1e9:.1f} GB" for part, size in sizes.items())
+    return f"""---
+licence: that of its source
+summary: An unCLIP of other makers, in the layout of Karlo.
+---
+# {name}
+
+Sentences to pictures, with `bahu generate --with unclip --set model={name}`. It has no network that looks at pictures,
+so it cannot vary, blend or edit them.
+
+## Memory
+
+In float32, one network at a time, of which {largest} is the largest:
+
+{lines}
+"""
 
 
 def check_fits(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

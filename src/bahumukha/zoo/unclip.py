@@ -20,14 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bahumukha import runtime
 from bahumukha.errors import ModelError
 from bahumukha.models.denoiser import Denoiser, DenoiserConfig
 from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig
 from bahumukha.models.prior import DiffusionPrior, PriorConfig
-from bahumukha.zoo.folder import CONFIG, FORMAT, find
+from bahumukha.zoo.cards import Card, read_card
+from bahumukha.zoo.folder import CARD, CONFIG, FORMAT, find
 from bahumukha.zoo.tokens import read_kind, rebuilt, write_model
 
 PRIOR, DECODER, UPSAMPLER, UNCLIP = "prior", "decoder", "upsampler", "unclip"
+TRAINED = "model"
+"""Where a training leaves its model, in the folder of the run."""
 Storage = Literal["float16", "float32"]
 
 
@@ -177,22 +181,70 @@ def together(
     name: str, prior: LoadedPrior, decoder: LoadedDecoder, upsampler: LoadedUpsampler | None = None
 ) -> LoadedUnclip:
     """Parts that fit each other. Raises ModelError where prior and decoder are of different CLIPs."""
-    if prior.sight.fingerprint != decoder.sight.fingerprint:
-        raise ModelError(
-            f"{name}: its prior was trained with {prior.sight.clip}, its decoder with {decoder.sight.clip} of other"
-            " weights; take parts of one CLIP"
-        )
+    check_one_clip(name, prior.sight, decoder.sight)
     return LoadedUnclip(name, prior, decoder, upsampler)
 
 
+def check_one_clip(name: str, prior: Sight, decoder: Sight) -> None:
+    """Raises ModelError where these are two."""
+    if prior.fingerprint != decoder.fingerprint:
+        raise ModelError(
+            f"{name}: its prior was trained with {prior.clip}, its decoder with {decoder.clip} of other"
+            " weights; take parts of one CLIP"
+        )
+
+
 def save_unclip(folder: Path, *, name: str, prior: Path, decoder: Path, upsampler: Path | None = None) -> None:
-    """Put folders of parts together as one model, in a folder that is new; they are copied and stay as they are."""
+    """Put folders of parts together as one model, in a folder, new or empty; they are copied and stay as they are."""
     parts = {PRIOR: prior, DECODER: decoder} | ({UPSAMPLER: upsampler} if upsampler is not None else {})
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for part, source in parts.items():
         shutil.copytree(source, folder / part)
     text = json.dumps({"format": FORMAT, "kind": UNCLIP, "name": name} | {part: part for part in parts}, indent=1)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def put_together(
+    prior: str | Path,
+    decoder: str | Path,
+    upsampler: str | Path | None = None,
+    *,
+    name: str = UNCLIP,
+    out: Path | None = None,
+    replace: bool = False,
+) -> Path:
+    """Trained networks -> one model in a folder `out`, or called `name` among this user's models; returns its folder.
+
+    Each is named as any model is, or by the folder of the run that trained it. They are copied. Raises ModelError where
+    one is of another kind, or prior and decoder belong to different CLIPs; UsageError for a name that cannot be.
+    """
+    from bahumukha.zoo.importing import aside, checked_name  # brings graphs and public formats with it
+
+    target = out if out is not None else runtime.data_home() / "models" / checked_name(name)
+    if target.exists() and not replace:
+        raise ModelError(f"{target}: is there already; --replace puts another model in its place")
+    kinds = {PRIOR: prior, DECODER: decoder} | ({UPSAMPLER: upsampler} if upsampler is not None else {})
+    folders = {part: _trained(given) for part, given in kinds.items()}
+    data = {part: read_kind(folder, part, f"the {part} is") for part, folder in folders.items()}
+    sights = {part: _sight(data[part], folders[part]) for part in (PRIOR, DECODER)}
+    check_one_clip(name, sights[PRIOR], sights[DECODER])
+    with aside(target) as folder:
+        save_unclip(folder, name=name, prior=folders[PRIOR], decoder=folders[DECODER], upsampler=folders.get(UPSAMPLER))
+        (folder / CARD).write_text(_card(name, [read_card(each) for each in folders.values()]), encoding="utf-8")
+    return target
+
+
+def _trained(given: str | Path) -> Path:
+    """The folder of a model, or of what a run in this folder left."""
+    left = Path(given).expanduser() / TRAINED
+    return left if (left / CONFIG).is_file() else find(given)
+
+
+def _card(name: str, parts: Sequence[Card]) -> str:
+    licences = " and ".join(dict.fromkeys(card.licence for card in parts))
+    summary = "; ".join(card.summary.rstrip(".") for card in parts if card.summary)
+    texts = "\n\n".join(f"## {card.kind}\n\n{card.text.replace(chr(10) + '#', chr(10) + '##')}" for card in parts)
+    return f"---\nlicence: {licences}\nsummary: {summary or 'An unCLIP'}.\n---\n# {name}\n\n{texts}\n"
 
 
 def _part(folder: Path, data: Mapping[str, Any], part: str) -> str | Path:
