@@ -185,3 +185,12 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--cutoff" in done.stdout
+
+
+def test_engine_and_address_are_checked_before_anything_is_opened(photos: Path, tmp_path: Path) -> None:
+    ledger = tmp_path / "i.db"
+    wrong = bahu("index", photos, "--db", ledger, "--engine", "spark")
+    assert isinstance(wrong.exception, UsageError) and "local or ray" in str(wrong.exception)
+    wrong = bahu("index", photos, "--db", ledger, "--address", "auto")
+    assert isinstance(wrong.exception, UsageError) and "--engine ray" in str(wrong.exception)
+    assert not ledger.exists()

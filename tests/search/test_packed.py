@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import fsspec
@@ -226,7 +228,7 @@ def test_source_that_is_nowhere_is_one_clear_line(index: PictureIndex, source: s
 
 
 def test_missing_package_is_named(index: PictureIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
+    monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(UsageError, match=r"bahumukha\[scale\]"):
         index.index(["other://bucket/photos"])
 
@@ -252,3 +254,29 @@ def test_read_packed_that_is_gone_names_the_picture(shard: Path) -> None:
     with pytest.raises(ImageError, match="nothing.png"):
         read_packed(f"{shard}/nothing.png")
     assert read_packed(f"{shard}/red-000.png") == named([0])["red-000.png"]
+
+
+# --- without any of it
+
+
+def test_index_and_search_of_folders_import_none_of_it(tiny_clip: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "photos", 4)
+    script = (
+        "import sys\n"
+        "for name in ('ray', 'pyarrow', 'fsspec', 'pandas'): sys.modules[name] = None\n"  # importing raises ImportError
+        "from bahumukha.cli import main\n"
+        "main(sys.argv[1:])"
+    )
+    ledger = ("--db", str(tmp_path / "i.db"))
+
+    def bahu(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script, *arguments, *ledger]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    for arguments in (("index", str(tmp_path / "photos"), "--model", str(tiny_clip)), ("search", "red")):
+        ran = bahu(*arguments)
+        assert ran.returncode == 0 and ran.stdout, ran.stderr
+    for arguments in (("index", "s3://bucket/photos"), ("index", str(tmp_path / "photos"), "--engine", "ray")):
+        ran = bahu(*arguments)
+        assert ran.returncode == 1 and ran.stderr.count("\n") == 1
+        assert "bahumukha[scale]" in ran.stderr
