@@ -43,8 +43,9 @@ def settings(given: dict[str, Any], config: Path | None, overrides: Sequence[str
     table, file, base = table_of(given, config, overrides, SYSTEM, "generate")
     if "prompt" not in table:
         raise UsageError("no PROMPT; say what to show, as bahu generate 'a red fox in the snow' --with unclip")
-    kind = KarloConfig if folder_of(str(table.get("model", ""))) is not None else UnclipConfig
-    return from_table(kind, table, file, base)
+    if folder_of(str(table.get("model", ""))) is not None:
+        return from_table(KarloConfig, table, file, base)
+    return from_table(UnclipConfig, table, file, base)
 
 
 def with_steps(given: dict[str, Any]) -> dict[str, Any]:
