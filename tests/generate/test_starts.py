@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bahumukha.errors import ImageError
+from bahumukha.errors import ImageError, UsageError
 from bahumukha.generate.starts import NOISES, StartConfig, filled, gradient, perlin, snow, start_picture
 
 
@@ -90,3 +90,21 @@ def test_a_picture_that_is_missing_is_named() -> None:
 def test_the_pull_decays_evenly() -> None:
     config = StartConfig(pull=2.0, pull_until=0.5)
     assert [config.pull_at(p) for p in (0, 0.25, 0.5, 1)] == [2, 1, 0, 0]
+
+
+def test_a_disc_of_the_colour_that_is_named() -> None:
+    x = start_picture(StartConfig(colour="named"), (32, 48), generator(), "a photo of a Blue car | red:-0.2")
+    assert x is not None and x.shape == (1, 3, 32, 48)
+    assert torch.allclose(x[0, :, 0, 0], torch.ones(3), atol=1e-3)
+    red, _, blue = x[0, :, 16, 24]
+    assert blue > red + 0.3
+    assert start_picture(StartConfig(colour="named"), (32, 32), generator(), "a car") is None
+    given = start_picture(StartConfig(colour="#102030"), (64, 64), generator())
+    assert given is not None
+    assert torch.allclose(given[0, :, 32, 32] * 255, torch.tensor([16.0, 32.0, 48.0]), atol=1)
+
+
+@pytest.mark.parametrize("options", [{"colour": "no colour"}, {"colour": "red", "noise": "snow"}])
+def test_colours_of_a_start_that_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises((ValueError, UsageError), match="colour"):
+        StartConfig(**options)  # type: ignore[arg-type]

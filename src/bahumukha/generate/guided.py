@@ -108,7 +108,7 @@ class Painting:
             name: parse_schedule(config.loss_parts(name)[0], f"losses.{name}.weight") for name in config.losses
         }
         self.rate = parse_schedule(config.rate, "rate")
-        start = start_picture(config.start, self.size, torch.Generator().manual_seed(self.seed))
+        start = start_picture(config.start, self.size, torch.Generator().manual_seed(self.seed), config.prompt)
         if start is not None:
             self.drawer.load_picture(start)
         overlay = config.overlay

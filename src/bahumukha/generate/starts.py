@@ -1,4 +1,4 @@
-"""What a painting starts from: a picture, noise of several kinds, or one over the other.
+"""What a painting starts from: a picture, a disc of one colour, noise of several kinds, or one over the other.
 
 *Perlin* noise is smooth at every scale (Perlin, "An Image Synthesizer", 1985): random slopes at the points of a
 lattice, interpolated with 6t⁵ - 15t⁴ + 10t³, octaves added with half the strength each. *Gradient* runs from one
@@ -8,6 +8,7 @@ colour to another; *snow* is each pixel on its own. Everything is (1, 3, H, W) i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bahumukha.data.scene_colours import COLOURS
+from bahumukha.generate.palettes import parse_colour
 from bahumukha.images import open_image, to_float01
+
+NAMED = "named"
+RADIUS, SOFTNESS = 0.28, 0.02
+"""Of the disc, and of its edge, in shorter sides of the picture."""
 
 Noise = Literal["none", "perlin", "gradient", "snow"]
 Pull = Literal["spherical", "l2", "cosine", "pixel"]
@@ -31,6 +38,9 @@ class StartConfig:
     """Filled to the size of the painting: scaled, its middle kept."""
     noise: Noise = "none"
     """Without a picture, `none` leaves the drawer's own random start."""
+    colour: str = ""
+    """Without a picture: a soft disc of this colour on white; `named` for the one that the prompt names, if it does. CLIP
+    tells colours apart but hardly leads to them: what begins red stays so, and what begins white stays a calm ground."""
     alpha: float = 1.0
     """Part of the picture over the noise: 1 is all picture."""
     pull: float = 0.0
@@ -43,6 +53,10 @@ class StartConfig:
     def __post_init__(self) -> None:
         if self.noise not in ("none", *NOISES):
             raise ValueError(f"noise is {self.noise!r}; it must be one of none, {', '.join(NOISES)}")
+        if self.colour and self.colour != NAMED:
+            parse_colour(self.colour, "colour")
+        if self.colour and (self.picture is not None or self.noise != "none"):
+            raise ValueError(f"colour is {self.colour!r}, and a picture or noise is given too; leave one of them out")
         if self.pull_by not in ("spherical", "l2", "cosine", "pixel"):
             raise ValueError(f"pull_by is {self.pull_by!r}; it must be one of spherical, l2, cosine, pixel")
         if not 0 <= self.alpha <= 1:
@@ -57,8 +71,16 @@ class StartConfig:
         return self.pull * max(0.0, 1 - progress / self.pull_until)
 
 
-def start_picture(config: StartConfig, size: tuple[int, int], generator: torch.Generator) -> Tensor | None:
-    """(1, 3, H, W) in [0, 1] for `size` (H, W), or None for the drawer's own start. Raises ImageError."""
+def start_picture(
+    config: StartConfig, size: tuple[int, int], generator: torch.Generator, prompt: str = ""
+) -> Tensor | None:
+    """(1, 3, H, W) in [0, 1] for `size` (H, W), or None for the drawer's own start. Raises ImageError.
+
+    prompt: where the colour `named` is looked for.
+    """
+    colour = named_colour(prompt) if config.colour == NAMED else config.colour
+    if colour:
+        return disc(size, parse_colour(colour, "colour"))
     noise = None if config.noise == "none" else NOISES[config.noise](size, generator)
     if config.picture is None:
         return noise
@@ -67,6 +89,20 @@ def start_picture(config: StartConfig, size: tuple[int, int], generator: torch.G
         return picture
     ground = torch.full_like(picture, 0.5) if noise is None else noise
     return torch.lerp(ground, picture, config.alpha)
+
+
+def named_colour(prompt: str) -> str:
+    """The first of the eleven basic colours among the words of a prompt; "" where it names none."""
+    words = re.findall(r"[a-z]+", prompt.lower().replace("grey", "gray"))
+    return next(("#%02x%02x%02x" % COLOURS[word] for word in words if word in COLOURS), "")
+
+
+def disc(size: tuple[int, int], colour: tuple[int, int, int]) -> Tensor:
+    """A soft disc of one sRGB colour in the middle of white: (1, 3, H, W) in [0, 1]."""
+    y, x = (torch.arange(length) - (length - 1) / 2 for length in size)
+    away = (y[:, None].square() + x[None, :].square()).sqrt() / min(size)
+    inside = torch.sigmoid((RADIUS - away) / SOFTNESS)
+    return torch.lerp(torch.ones(3, *size), torch.tensor(colour).view(3, 1, 1) / 255, inside)[None]
 
 
 def filled(path: Path, size: tuple[int, int]) -> Tensor:
