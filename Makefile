@@ -34,7 +34,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 # torch and torchvision by name in the same command: a torch found first elsewhere would not fit torchvision.
 $(VENV)/.dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch torchvision --editable '.[create,web,dev,recipes]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch torchvision --editable '.[create,web,scale,dev,recipes]'
 	touch $@ $(VENV)/.base
 
 clean:

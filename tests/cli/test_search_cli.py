@@ -194,3 +194,25 @@ def test_engine_and_address_are_checked_before_anything_is_opened(photos: Path, 
     wrong = bahu("index", photos, "--db", ledger, "--address", "auto")
     assert isinstance(wrong.exception, UsageError) and "--engine ray" in str(wrong.exception)
     assert not ledger.exists()
+
+
+def test_a_store_is_named_by_option_or_environment(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = bahu("search", "red", "--db", tmp_path / "index.db", "--store", "postgresql://h/d")
+    assert isinstance(both.exception, UsageError) and "give one of them" in str(both.exception)
+    monkeypatch.setenv("BAHUMUKHA_STORE", "mysql://u:secret@h/d")
+    for command in (["search", "red"], ["index", photos], ["similar", photos / "red-000.png"], ["duplicates", photos]):
+        wrong = bahu(*command)
+        assert isinstance(wrong.exception, UsageError) and "secret" not in str(wrong.exception), command
+        assert "postgresql://USER@HOST:5432/DATABASE" in str(wrong.exception)
+    assert bahu("index", photos, "--db", tmp_path / "index.db").exit_code == 0, "what is typed goes first"
+
+
+def test_a_store_without_its_package_says_what_to_install(tmp_path: Path) -> None:
+    script = (
+        "import sys\nsys.modules['psycopg'] = None\nfrom bahumukha.cli import main\n"
+        "sys.argv = ['bahu', 'search', 'red', '--store', 'postgresql://h/d']\nmain()"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.returncode == 1 and "pip install 'bahumukha[scale]'" in ran.stderr and ran.stderr.count("\n") == 1

@@ -30,6 +30,14 @@ Model = Annotated[
     typer.Option(metavar="M", help="A model's name or folder. [default: the index's own, or starter/clip]"),
 ]
 Db = Annotated[Path | None, typer.Option(metavar="PATH", help="The index file. [default: one for each user]")]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="An index in a PostgreSQL database that many machines share, instead of a file. "
+        "[default: BAHUMUKHA_STORE, where that is set]",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else.")]
 Top = Annotated[int | None, typer.Option(help="At most so many. [default: 10; with --cutoff, all above it]")]
 Cutoff = Annotated[
@@ -47,6 +55,8 @@ bahu index ~/Pictures /media/camera --json
 bahu index ~/Pictures --model ./my-clip --rebuild
 
 bahu index /media/old-drive --forget
+
+bahu index /mnt/photos --store postgresql://bahu@db.local/pictures
 
 bahu index "shards/train-{000..127}.tar" s3://bucket/photos --engine ray --address auto"""
 
@@ -91,6 +101,7 @@ def index(
     ],
     model: Model = None,
     db: Db = None,
+    store: Store = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Embed all indexed folders anew, as another --model needs.")
     ] = False,
@@ -113,7 +124,7 @@ def index(
     if forget and rebuild:
         raise UsageError("--forget and --rebuild exclude each other; give one of them")
     embed = _engine(engine, address)
-    pictures = _open(model, db)
+    pictures = _open(model, db, store)
     report = _forget(pictures, sources) if forget else _index(pictures, sources, rebuild=rebuild, engine=embed)
     if json:
         print_json(report.to_json())
@@ -148,6 +159,7 @@ def search(
     sheet: Sheet = None,
     model: Model = None,
     db: Db = None,
+    store: Store = None,
     json: Json = False,
 ) -> None:
     """Find pictures by a sentence, a picture, or both."""
@@ -155,7 +167,7 @@ def search(
     if query is not None and (image or plus) and _is_folder(query):
         folders = [query, *folders]
         query = None
-    pictures = _open(model, db)
+    pictures = _open(model, db, store)
     _check_sheet(sheet)
     limit = _cutoff(cutoff)
     _check(query, image, plus or [], minus or [], where)
@@ -174,10 +186,11 @@ def similar(
     sheet: Sheet = None,
     model: Model = None,
     db: Db = None,
+    store: Store = None,
     json: Json = False,
 ) -> None:
     """Find pictures like a given one."""
-    pictures = _open(model, db)
+    pictures = _open(model, db, store)
     _check_sheet(sheet)
     limit = _cutoff(cutoff)
     _index_if_new(pictures, folders or [])
@@ -192,10 +205,11 @@ def duplicates(
     ] = False,
     model: Model = None,
     db: Db = None,
+    store: Store = None,
     json: Json = False,
 ) -> None:
     """List groups of copies: exact ones hold the same bytes, near ones show the same picture."""
-    pictures = _open(model, db)
+    pictures = _open(model, db, store)
     _index_if_new(pictures, folders)
     groups, stale = pictures.duplicates(folders, near=near)
     if stale:
@@ -212,13 +226,14 @@ def duplicates(
 # -- steps ---------------------------------------------------------------------------------------------------
 
 
-def _open(model: str | None, db: Path | None) -> PictureIndex:
+def _open(model: str | None, db: Path | None, store: str | None) -> PictureIndex:
     from bahumukha.search import PictureIndex
+    from bahumukha.search.places import place_of
 
     # The ledger remembers the model by this name, and must find it again from another working folder.
     if model is not None and Path(model).is_dir():
         model = str(Path(model).resolve())
-    return PictureIndex(db, model)
+    return PictureIndex(place_of(db, store), model)
 
 
 def _engine(name: str, address: str | None) -> Engine | None:

@@ -57,6 +57,13 @@ def serve(
     db: Annotated[
         Path | None, typer.Option(metavar="PATH", help="The index file. [default: one for each user]")
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="An index in a PostgreSQL database, instead of a file. [default: BAHUMUKHA_STORE, where that is set]",
+        ),
+    ] = None,
     open: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")] = False,
 ) -> None:
     """Search, ask and create in the browser, on this machine or for the whole house. Ctrl-C stops it."""
@@ -72,6 +79,7 @@ def serve(
     config = ServerConfig(
         folders=tuple(folders or ()),
         index=db,
+        store=store,
         created=out,
         model=str(Path(model).resolve()) if model is not None and Path(model).is_dir() else model,
         host=host,

@@ -5,16 +5,15 @@
     for match in index.search("a very fat gray cat", top=5):
         print(match.rank, match.score, match.path)
 
-`store` is the ledger, `index` keeps it true to the disk, `query` and `where` read what the user typed,
-`vectors` ranks, `cutoff` ends the list, `duplicates` finds copies. This front joins them and holds nothing
-but a cache.
+`store` is the ledger (`postgres` one for many machines), `index` keeps it true to the disk, `query` and `where` read
+what the user typed, `ranking` ranks, `cutoff` ends the list, `duplicates` finds copies. This front joins them.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +25,13 @@ from bahumukha.errors import PictureIndexError, UsageError
 from bahumukha.search import duplicates as _duplicates
 from bahumukha.search import index as _index
 from bahumukha.search import query as _query
-from bahumukha.search import vectors as _vectors
-from bahumukha.search.cutoff import auto_cutoff
 from bahumukha.search.duplicates import Duplicates
 from bahumukha.search.engines import Engine, embed_here
 from bahumukha.search.paths import is_there, is_url, resolved, text_of, within
+from bahumukha.search.places import exists, open_store, place_of, ranker
+from bahumukha.search.ranking import Cutoff, Ranking
+from bahumukha.search.records import Store, empty_index
 from bahumukha.search.report import IndexProgress, IndexReport
-from bahumukha.search.store import Ledger, empty_index
 from bahumukha.search.where import Condition, compile_where
 
 if TYPE_CHECKING:
@@ -41,12 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Duplicates", "IndexProgress", "IndexReport", "Match", "Matches", "PictureIndex"]
 
 DEFAULT_TOP = 10
-
-Cutoff = str | float | None
-"""`"auto"`, the lowest cosine to show, or None for no cut-off."""
-
-_Ranked = Callable[[int], tuple[np.ndarray, np.ndarray]]
-"""count -> ids and scores of the best `count`, best first; fewer when there are no more."""
 
 
 @dataclass(frozen=True)
@@ -65,29 +58,25 @@ class Matches(list[Match]):
 
 
 class PictureIndex:
-    """The picture index of one ledger. Opens the ledger anew for each call, so that others may use it too."""
+    """The picture index of one store. Opens the store anew for each call, so that others may use it too."""
 
     def __init__(
         self,
         path: str | Path | None = None,
         encoder: ImageTextEncoder | str | Path | None = None,
         *,
-        approximate_above: int = _vectors.APPROXIMATE_ABOVE,
+        approximate_above: int | None = None,
     ) -> None:
-        """`path` is the ledger, by default `index.db` in the user's data folder; nothing is opened or made
-        yet.
+        """`path` is the ledger's file, by default `index.db` in the user's data folder, or the URL of a store
+        that many machines share, `postgresql://…`. Nothing is opened or made yet.
 
-        encoder: one, or the name of one; by default the model the ledger was made with, or the starter CLIP.
-        approximate_above: with more pictures than this, an approximate graph stands beside the ledger.
+        encoder: one, or the name of one; by default the model the index was made with, or the starter CLIP.
+        approximate_above: with more pictures than this, an approximate graph is kept beside them; by default as
+          many as the store can search exactly in a quarter of a second.
         """
-        if path is None:
-            from bahumukha.runtime import data_home
-
-            path = data_home() / "index.db"
-        self.path = Path(path)
+        self.path = place_of(path)
         self._encoder = encoder
-        self._approximate_above = approximate_above
-        self._kept: _vectors.Vectors | None = None
+        self._ranker = ranker(self.path, approximate_above)
 
     # -- indexing --------------------------------------------------------------------------------------------
 
@@ -116,13 +105,13 @@ class PictureIndex:
         if not sources:
             raise UsageError("give at least one folder to index")
         # A mistyped folder should not leave an empty ledger behind.
-        if not self.path.exists() and not any(map(_may_exist, sources)):
+        if not any(map(_may_exist, sources)) and not exists(self.path):
             raise UsageError(f"no such file or folder: {text_of(os.fspath(sources[0]))}")
-        with Ledger(self.path, create=True) as ledger:
+        with open_store(self.path, create=True) as ledger:
             encoder = self._encoder_of(ledger)
             for step in _index.index_steps(ledger, encoder, sources, rebuild=rebuild, engine=engine):
                 if isinstance(step, IndexReport):
-                    self._derive(ledger, step)
+                    step.notices += self._ranker.derive(ledger)
                 yield step
 
     def forget(self, folders: Iterable[str | Path]) -> int:
@@ -132,7 +121,7 @@ class PictureIndex:
         comes back with its next run. Raises PictureIndexError.
         """
         removed = 0
-        with Ledger(self.path) as ledger:
+        with open_store(self.path) as ledger:
             with ledger.writing():
                 for folder in folders:
                     # As it stands first: where a folder was, there may now be a link to its new place.
@@ -142,25 +131,15 @@ class PictureIndex:
                         removed += files
                         if files or roots:
                             break
-            self._derive(ledger, IndexReport())
+            self._ranker.derive(ledger)
         return removed
-
-    def _derive(self, ledger: Ledger, report: IndexReport) -> None:
-        """Bring the files beside the ledger up to date, so that no search has to."""
-        vectors = self._vectors_of(ledger)
-        if len(vectors) <= self._approximate_above or _vectors.load_graph(self.path, vectors) is not None:
-            return
-        try:
-            _vectors.build_graph(self.path, vectors)
-        except (OSError, RuntimeError) as error:  # usearch reports a full disk as RuntimeError
-            report.notices.append(f"the graph for fast search could not be written ({error}); search stays exact")
 
     def unindexed(self, folders: Iterable[str | Path]) -> list[str]:
         """Those of `folders` that are not in a root indexed to its end, as absolute paths."""
         paths = [resolved(folder) for folder in folders]
-        if not paths or not self.path.exists():
+        if not paths or not exists(self.path):
             return paths
-        with Ledger(self.path) as ledger:
+        with open_store(self.path) as ledger:
             return [path for path in paths if not ledger.covers(path)]
 
     # -- asking ----------------------------------------------------------------------------------------------
@@ -225,31 +204,26 @@ class PictureIndex:
     # -- parts -----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _asking(self, folders: Iterable[str | Path]) -> Iterator[tuple[Ledger, list[str]]]:
+    def _asking(self, folders: Iterable[str | Path]) -> Iterator[tuple[Store, list[str]]]:
         """The ledger, known to hold pictures, and the folders as it names them."""
         scopes = [resolved(folder) for folder in folders]
-        with Ledger(self.path) as ledger:
+        with open_store(self.path) as ledger:
             for scope in scopes:
                 if not ledger.covers(scope):
                     shown = text_of(scope)
                     raise PictureIndexError(f"{shown} is not indexed; run `bahu index {shown}` first")
-            if not ledger.select("SELECT 1 FROM files WHERE embedding IS NOT NULL LIMIT 1"):
+            if ledger.is_empty:
                 raise empty_index()
             yield ledger, scopes
 
-    def _encoder_of(self, ledger: Ledger) -> ImageTextEncoder:
+    def _encoder_of(self, ledger: Store) -> ImageTextEncoder:
         if self._encoder is None or isinstance(self._encoder, (str, Path)):
             from bahumukha import zoo
 
             self._encoder = zoo.load(self._encoder if self._encoder is not None else ledger.model)
         return self._encoder
 
-    def _vectors_of(self, ledger: Ledger) -> _vectors.Vectors:
-        if self._kept is None or self._kept.state != ledger.state:
-            self._kept = _vectors.load_vectors(ledger)
-        return self._kept
-
-    def _stored(self, ledger: Ledger, path: str) -> np.ndarray | None:
+    def _stored(self, ledger: Store, path: str) -> np.ndarray | None:
         """The embedding in the ledger of the file at `path`, if that is still the file that was embedded."""
         rows = ledger.select(
             "SELECT embedding, size, mtime_ns FROM files WHERE path = ? AND embedding IS NOT NULL",
@@ -266,7 +240,7 @@ class PictureIndex:
 
     def _rank(
         self,
-        ledger: Ledger,
+        ledger: Store,
         vector: np.ndarray,
         scopes: list[str],
         condition: Condition | None,
@@ -275,19 +249,10 @@ class PictureIndex:
         but: frozenset[int] = frozenset(),
     ) -> Matches:
         """Filter, rank, cut off, and name what is left; files whose ids are in `but` do not take part."""
-        vectors = self._vectors_of(ledger)
-        if scopes or condition:
-            vectors = vectors.restricted(_filtered(ledger, scopes, condition))
-        if not len(vectors):
-            return Matches()
+        ranking = self._ranker.rank(ledger, vector, _joined(scopes, condition), cutoff, but)
         if top is None:
-            top = DEFAULT_TOP if cutoff is None else len(vectors)
-        graph = None
-        if cutoff is None and vectors is self._kept and len(vectors) > self._approximate_above:
-            graph = _vectors.load_graph(self.path, vectors)
-        if graph is not None:
-            return _existing(ledger, lambda count: _vectors.ask_graph(graph, vector, count), top, but)
-        return _existing(ledger, _exactly(vectors, vector, cutoff, but), top, but)
+            top = DEFAULT_TOP if cutoff is None else ranking.total(ledger)
+        return _existing(ledger, ranking, top)
 
 
 def _may_exist(source: str | Path) -> bool:
@@ -302,15 +267,16 @@ def _check_limits(top: int | None, cutoff: Cutoff) -> None:
         raise UsageError(f"--cutoff {cutoff}: give auto, or the lowest score to show, such as 0.25")
 
 
-def _filtered(ledger: Ledger, scopes: list[str], condition: Condition | None) -> np.ndarray:
-    """Ids of the files in `scopes` that satisfy `condition`."""
+def _joined(scopes: list[str], condition: Condition | None) -> Condition | None:
+    """Files in `scopes` that satisfy `condition`; None for all."""
+    if not scopes:
+        return condition
     inside, values = within(scopes)
-    sql, more = condition or ("1", [])
-    rows = ledger.select(f"SELECT id FROM files WHERE {inside} AND {sql}", [*values, *more])
-    return np.fromiter((row[0] for row in rows), np.int64, len(rows))
+    sql, more = condition or ("TRUE", [])
+    return f"{inside} AND {sql}", [*values, *more]
 
 
-def _itself(ledger: Ledger, path: str) -> frozenset[int]:
+def _itself(ledger: Store, path: str) -> frozenset[int]:
     """Ids of the rows of the file at the real path `path`: its own, and those of symbolic links to it.
 
     A link has the size of its target, so few rows need a look.
@@ -318,42 +284,25 @@ def _itself(ledger: Ledger, path: str) -> frozenset[int]:
     if not os.path.exists(path):
         return frozenset(id for (id,) in ledger.select("SELECT id FROM files WHERE path = ?", (os.fsencode(path),)))
     rows = ledger.select(
-        "SELECT id, path FROM files WHERE path = ?1 OR size = ?2 OR size IN (SELECT size FROM files WHERE path = ?1)",
-        (os.fsencode(path), os.stat(path).st_size),
+        "SELECT id, path FROM files WHERE path = ? OR size = ? OR size IN (SELECT size FROM files WHERE path = ?)",
+        (os.fsencode(path), os.stat(path).st_size, os.fsencode(path)),
     )
     return frozenset(id for id, name in rows if os.path.realpath(os.fsdecode(name)) == path)
 
 
-def _exactly(vectors: _vectors.Vectors, vector: np.ndarray, cutoff: Cutoff, but: frozenset[int]) -> _Ranked:
-    """Exact ranking, of those at or above the cut-off only, without the ids in `but`."""
-    left_out = vectors.rows_of(np.fromiter(but, np.int64, len(but)))
-    ids, scores = np.delete(vectors.ids, left_out), np.delete(vectors.scores(vector), left_out)
-    if cutoff is None:
-        limit = len(scores)
-    else:
-        lowest = auto_cutoff(scores) if isinstance(cutoff, str) else cutoff
-        limit = int(np.count_nonzero(scores >= lowest))
-
-    def ranked(count: int) -> tuple[np.ndarray, np.ndarray]:
-        positions = _vectors.best(scores, min(count, limit))
-        return ids[positions], scores[positions]
-
-    return ranked
-
-
-def _existing(ledger: Ledger, ranked: _Ranked, top: int, but: frozenset[int]) -> Matches:
-    """The first `top` of a ranking whose files are still there, leaving out the ids in `but`.
+def _existing(ledger: Store, ranking: Ranking, top: int) -> Matches:
+    """The first `top` of a ranking whose files are still there.
 
     A result that cannot be opened helps no one, so files that are gone are passed over and counted.
     """
     matches = Matches()
     start, count = 0, top + 8
     while True:
-        ids, scores = ranked(count)
-        paths = _paths(ledger, ids[start:])
-        for id, score in zip(ids[start:].tolist(), scores[start:].tolist(), strict=True):
+        ids, scores = ranking.part(ledger, start, count - start)
+        paths = ledger.paths(ids)
+        for id, score in zip(ids, scores, strict=True):
             path = paths.get(id)
-            if path is None or id in but:
+            if path is None:
                 continue
             if not is_there(path):
                 matches.vanished += 1
@@ -362,15 +311,6 @@ def _existing(ledger: Ledger, ranked: _Ranked, top: int, but: frozenset[int]) ->
             matches.append(Match(len(matches) + 1, path, min(max(score, -1.0), 1.0)))
             if len(matches) == top:
                 return matches
-        if len(ids) < count:
+        if len(ids) < count - start:
             return matches
-        start, count = len(ids), 4 * count
-
-
-def _paths(ledger: Ledger, ids: np.ndarray) -> dict[int, str]:
-    paths: dict[int, str] = {}
-    for start in range(0, len(ids), 500):  # SQLite takes a limited number of parameters
-        part = ids[start : start + 500].tolist()
-        marks = ", ".join("?" * len(part))
-        paths.update(ledger.select(f"SELECT id, path FROM files WHERE id IN ({marks})", part))
-    return {id: os.fsdecode(path) for id, path in paths.items()}
+        start, count = count, 4 * count

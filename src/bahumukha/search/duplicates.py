@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bahumukha.search.paths import is_url, pack_of, within
-from bahumukha.search.store import Ledger
+from bahumukha.search.records import Store
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,7 +68,7 @@ def difference_hash(image: Image.Image) -> bytes:
     return np.packbits([rightwards.ravel(), downwards.ravel()]).tobytes()
 
 
-def find_duplicates(ledger: Ledger, folders: Sequence[str], *, near: bool) -> tuple[list[Duplicates], int]:
+def find_duplicates(ledger: Store, folders: Sequence[str], *, near: bool) -> tuple[list[Duplicates], int]:
     """Groups among the indexed files below `folders` (all when empty), exact ones first, largest first.
 
     Also returns how many files were left out because they are gone or changed since they were indexed: what
@@ -87,7 +87,7 @@ def find_duplicates(ledger: Ledger, folders: Sequence[str], *, near: bool) -> tu
     return groups, stale
 
 
-def _present(ledger: Ledger, folders: Sequence[str]) -> tuple[list[_File], int]:
+def _present(ledger: Store, folders: Sequence[str]) -> tuple[list[_File], int]:
     condition, values = within(folders)
     rows = ledger.select(
         "SELECT path, content, dhash, embedding, size, mtime_ns FROM files "

@@ -28,8 +28,8 @@ from bahumukha.search.listing import Plan, compare, find_scopes, identity, is_go
 from bahumukha.search.packed import End, Pack
 from bahumukha.search.paths import is_url, under
 from bahumukha.search.reading import SameContent, Unreadable, Work
+from bahumukha.search.records import Picture, Root, Store
 from bahumukha.search.report import IndexProgress, IndexReport
-from bahumukha.search.store import Ledger, Picture, Root
 
 if TYPE_CHECKING:
     from bahumukha.protocols import ImageTextEncoder
@@ -39,7 +39,7 @@ BATCH_SECONDS = 2.0  # or as many as are ready by then
 
 
 def index_steps(
-    ledger: Ledger,
+    ledger: Store,
     encoder: ImageTextEncoder,
     sources: Iterable[str | Path],
     *,
@@ -120,7 +120,7 @@ class _Batch:
     """Results on their way into the ledger, a transaction for every BATCH of them or every BATCH_SECONDS."""
 
     def __init__(
-        self, ledger: Ledger, encoder: ImageTextEncoder, report: IndexReport, packs: Iterable[Pack] = ()
+        self, ledger: Store, encoder: ImageTextEncoder, report: IndexReport, packs: Iterable[Pack] = ()
     ) -> None:
         self.ledger = ledger
         self.model = (encoder.name, encoder.fingerprint)
@@ -216,7 +216,7 @@ class _Batch:
             self.report.updated += 1
 
 
-def _finish(ledger: Ledger, plan: Plan, report: IndexReport) -> None:
+def _finish(ledger: Store, plan: Plan, report: IndexReport) -> None:
     """Forget what is gone, and only then call the roots indexed."""
     for start in range(0, len(plan.gone), 1000):
         # The listing may be hours old by now, and a file back in its place.

@@ -16,9 +16,9 @@ from bahumukha.search import remote
 from bahumukha.search.packed import Pack
 from bahumukha.search.paths import is_url, pack_of, resolved, text_of, under
 from bahumukha.search.reading import Work
+from bahumukha.search.records import Row, Store
 from bahumukha.search.remote import Object
 from bahumukha.search.report import IndexProgress, IndexReport
-from bahumukha.search.store import Ledger, Row
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Plan:
     gone: list[tuple[int, str]] = field(default_factory=list)  # id and path of rows without a file
 
 
-def find_scopes(ledger: Ledger, sources: Iterable[str | Path], *, everything: bool = False) -> Scopes:
+def find_scopes(ledger: Store, sources: Iterable[str | Path], *, everything: bool = False) -> Scopes:
     """Sort what the user gave; with `everything` also all that was ever indexed.
 
     A file that ends in .tar or .parquet is a pack; ranges (`a-{000..012}.tar`) and `*` stand for several. A folder is
@@ -92,7 +92,7 @@ def outermost(paths: Iterable[str]) -> list[str]:
     return sorted(kept)
 
 
-def compare(ledger: Ledger, plan: Plan, report: IndexReport) -> Iterator[IndexProgress]:
+def compare(ledger: Store, plan: Plan, report: IndexReport) -> Iterator[IndexProgress]:
     """Fill in the plan: list what is there, and hold it against the rows."""
     yield from _compare_folders(ledger, plan, report)
     for url in plan.scopes.urls:
@@ -104,7 +104,7 @@ def compare(ledger: Ledger, plan: Plan, report: IndexReport) -> Iterator[IndexPr
             yield IndexProgress(number, None, is_listing=True)
 
 
-def _compare_folders(ledger: Ledger, plan: Plan, report: IndexReport) -> Iterator[IndexProgress]:
+def _compare_folders(ledger: Store, plan: Plan, report: IndexReport) -> Iterator[IndexProgress]:
     if not plan.scopes.folders:
         return
     rows = ledger.rows_within(plan.scopes.folders)
@@ -127,7 +127,7 @@ def _compare_folders(ledger: Ledger, plan: Plan, report: IndexReport) -> Iterato
             plan.gone.append((row.id, name))
 
 
-def _compare_store(ledger: Ledger, url: str, plan: Plan, report: IndexReport) -> None:
+def _compare_store(ledger: Store, url: str, plan: Plan, report: IndexReport) -> None:
     """Stores tell of an empty folder and of one that never was the same: nothing. What was there then is kept."""
     found = remote.pictures_below(url)
     rows = {path: row for path, row in ledger.rows_within([url]).items() if pack_of(path) is None}
@@ -143,7 +143,7 @@ def _compare_store(ledger: Ledger, url: str, plan: Plan, report: IndexReport) ->
     plan.gone += [(row.id, path) for path, row in rows.items()]
 
 
-def _compare_pack(ledger: Ledger, pack: Object, plan: Plan, report: IndexReport) -> None:
+def _compare_pack(ledger: Store, pack: Object, plan: Plan, report: IndexReport) -> None:
     rows = ledger.rows_within([pack.path])
     own = rows.pop(pack.path, None)
     works = [Work(path, row, row.size, pack.mtime_ns) for path, row in rows.items()]
@@ -188,7 +188,7 @@ def _sort_in(path: str, row: Row | None, plan: Plan, report: IndexReport) -> Non
         _plan_work(Work(path, row, found.st_size, found.st_mtime_ns), plan, report)
 
 
-def _absent(ledger: Ledger, plan: Plan, seen: set[str]) -> Iterator[str]:
+def _absent(ledger: Store, plan: Plan, seen: set[str]) -> Iterator[str]:
     """Scopes and roots that are gone as a whole, as a drive is when it is not mounted.
 
     A mount point without its drive is still a folder, but another one: with other numbers, and empty.

@@ -19,7 +19,7 @@ from bahumukha.errors import BahumukhaError, UsageError
 from bahumukha.search import remote
 from bahumukha.search.paths import PACKED, is_url, pack_of, packed_path, text_of
 from bahumukha.search.reading import Unreadable, Work
-from bahumukha.search.store import Row
+from bahumukha.search.records import Row
 
 COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "picture", "image_bytes", "bytes")
 """Of a table, looked at in this order for pictures; else its only column of bytes."""

@@ -72,7 +72,7 @@ def within(paths: Sequence[str]) -> tuple[str, list[bytes]]:
     No paths means no restriction. The ranges are answered by the index on `path`.
     """
     if not paths:
-        return "1", []
+        return "TRUE", []
     parts, values = [], []
     for path in map(os.fsencode, paths):
         separator = b"/" if b"://" in path else os.fsencode(os.sep)

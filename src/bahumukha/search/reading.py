@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bahumukha.errors import BahumukhaError, ImageError
 from bahumukha.search.duplicates import difference_hash
 from bahumukha.search.paths import is_url, pack_of, text_of
-from bahumukha.search.store import Picture, Row
+from bahumukha.search.records import Picture, Row
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -25,7 +25,7 @@ from bahumukha.errors import UsageError
 from bahumukha.search.paths import fold
 
 Condition = tuple[str, list[object]]
-"""An SQL condition over `files` and its parameters."""
+"""A condition over `files`, in the SQL that all stores speak (`records`), and its values."""
 
 MAX_CONDITIONS = 100
 MAX_DEPTH = 30  # of brackets and `not`; well below SQLite's and Python's own limits
@@ -50,7 +50,7 @@ class _Token:
 
 
 def compile_where(expression: str) -> Condition:
-    """`expression` as an SQL condition over the table `files`, with `fold` available as a function.
+    """`expression` as a condition over the table `files`.
 
     Raises UsageError that quotes the offending word and says what is allowed in its place.
     """
@@ -148,7 +148,7 @@ class _Parser:
         base = "=" if operator.text in ("!=", "==") else operator.text
         sql, values = compare(field.keyword, base, value)
         # coalesce: an unknown value makes a comparison false, not NULL, so that NOT gives the exact rest.
-        sql = f"coalesce({sql}, 0)"
+        sql = f"coalesce({sql}, FALSE)"
         return (f"NOT {sql}" if operator.text == "!=" else sql), values
 
 

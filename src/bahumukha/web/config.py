@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bahumukha.errors import UsageError
 from bahumukha.runtime import data_home
+from bahumukha.search.places import Place, place_of
 
 SHORTEST_TOKEN = 12
 MAKING = "bahumukha.web.making"
@@ -23,6 +24,8 @@ class ServerConfig:
     """Of which pictures may be shown; none for every folder that is indexed."""
     index: Path | None = None
     """The ledger; None for the user's own."""
+    store: str | None = None
+    """URL of a store that many machines share, instead of a ledger."""
     created: Path | None = None
     """Where pictures that are made go; None for `created` in the user's data folder."""
     model: str | None = None
@@ -48,6 +51,7 @@ class ServerConfig:
             raise UsageError(f"--host {self.host}: other machines can reach that address; give --token TEXT too")
         if self.waiting < 1:
             raise UsageError(f"waiting is {self.waiting}; it must be at least 1")
+        self.place  # noqa: B018 (complains of what is wrong with it)
         for folder in self.folders:
             if not folder.is_dir():
                 raise UsageError(f"{folder}: there is no such folder")
@@ -63,8 +67,9 @@ class ServerConfig:
         return tuple(dict.fromkeys(os.path.realpath(folder) for folder in self.folders))
 
     @property
-    def ledger(self) -> Path:
-        return self.index if self.index is not None else data_home() / "index.db"
+    def place(self) -> Place:
+        """The ledger, or the URL of the store. Raises UsageError for both at once."""
+        return place_of(self.index.absolute() if self.index is not None else None, self.store)
 
     @property
     def results(self) -> Path:
@@ -72,8 +77,9 @@ class ServerConfig:
 
     @property
     def thumbnails(self) -> Path:
-        """Beside the ledger, as what else is derived from it."""
-        return self.ledger.with_name(self.ledger.name + "-thumbnails")
+        """Beside the ledger, as what else is derived from it; of a store, in the user's data folder."""
+        place = self.place
+        return place.with_name(place.name + "-thumbnails") if isinstance(place, Path) else data_home() / "thumbnails"
 
 
 def is_loopback(host: str) -> bool:

@@ -49,7 +49,7 @@ class Indexer:
             before, self._worker = self._worker, self._new_worker()
             worker = self._worker
         before.close()
-        settings = {"folders": folders, "index": str(self.config.ledger.absolute()), "model": self.config.model}
+        settings = {"folders": folders, "index": str(self.config.place), "model": self.config.model}
         worker.send({"job": JOB, "kind": "index", "settings": settings, "folder": ""})
         self._tell(self.state)
 

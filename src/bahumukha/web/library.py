@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bahumukha.search.paths import text_of, under, within
-from bahumukha.search.store import Ledger
+from bahumukha.search.places import Place, exists, open_store
+from bahumukha.search.records import Store, parts
 from bahumukha.search.where import Condition, compile_where
 from bahumukha.web.config import ServerConfig
 from bahumukha.web.errors import NotFound
 
-AT_ONCE = 500
-"""Parameters of one question; SQLite takes a limited number."""
 MOST_FACETS = 100
 
 _COLUMNS = "id, path, content, width, height, format, taken, camera, latitude, longitude, size"
@@ -54,8 +53,9 @@ class Library:
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
-        self._idle: list[tuple[tuple[int, int], Ledger]] = []
+        self._idle: list[tuple[tuple[int, int], Store]] = []
         self._lock = threading.Lock()
+        self._was_made = False
 
     def close(self) -> None:
         """Close the connections that are not lent out."""
@@ -67,12 +67,15 @@ class Library:
     @property
     def exists(self) -> bool:
         """Whether anything was ever indexed."""
-        return self.config.ledger.exists()
+        place = self.config.place
+        if isinstance(place, Path) or not self._was_made:  # a server is not asked again and again
+            self._was_made = exists(place)
+        return self._was_made
 
     @contextmanager
-    def ledger(self) -> Iterator[Ledger]:
+    def ledger(self) -> Iterator[Store]:
         """A connection to the ledger as it now is. Raises PictureIndexError where there is none."""
-        identity = _identity(self.config.ledger)
+        identity = _identity(self.config.place)
         with self._lock:
             fit = [each for each in self._idle if each[0] == identity]
             unfit = [each for each in self._idle if each[0] != identity]  # the file was replaced
@@ -80,16 +83,18 @@ class Library:
             self._idle = fit
         for _, old in unfit:
             old.close()
-        ledger = lent or Ledger(self.config.ledger)
+        ledger = lent or open_store(self.config.place)
         try:
             yield ledger
         except BaseException:
             ledger.close()
+            if isinstance(self.config.place, str):
+                self.close()  # where a server was started again, all connections to it are dead
             raise
         with self._lock:
-            self._idle.append((_identity(self.config.ledger), ledger))
+            self._idle.append((_identity(self.config.place), ledger))
 
-    def roots(self, ledger: Ledger) -> list[str]:
+    def roots(self, ledger: Store) -> list[str]:
         """The folders of which pictures may be shown."""
         return list(self.config.roots) or [root.path for root in ledger.roots()]
 
@@ -110,25 +115,21 @@ class Library:
                 ledger.select(f"SELECT count(*) FROM files WHERE {inside} AND embedding IS NOT NULL", values)[0][0]
             )
 
-    def rows(self, ledger: Ledger, ids: Sequence[int]) -> list[Shown]:
+    def rows(self, ledger: Store, ids: Sequence[int]) -> list[Shown]:
         """What is known of these pictures, in this order, without those whose files are gone or may not be shown."""
         found: dict[int, Shown] = {}
         may_show = _Showable(self.roots(ledger))
-        for start in range(0, len(ids), AT_ONCE):
-            part = list(ids[start : start + AT_ONCE])
-            marks = ", ".join("?" * len(part))
+        for part, marks in parts(ids):
             for row in ledger.select(f"SELECT {_COLUMNS} FROM files WHERE id IN ({marks})", part):
                 path = os.fsdecode(row[1])
                 if may_show(path):
                     found[row[0]] = _shown(row, path)
         return [found[id] for id in ids if id in found]
 
-    def ids(self, ledger: Ledger, paths: Sequence[str]) -> list[int]:
+    def ids(self, ledger: Store, paths: Sequence[str]) -> list[int]:
         """Of the pictures at these paths, in their order."""
         found: dict[str, int] = {}
-        for start in range(0, len(paths), AT_ONCE):
-            part = [os.fsencode(path) for path in paths[start : start + AT_ONCE]]
-            marks = ", ".join("?" * len(part))
+        for part, marks in parts([os.fsencode(path) for path in paths]):
             for path, id in ledger.select(f"SELECT path, id FROM files WHERE path IN ({marks})", part):
                 found[os.fsdecode(path)] = id
         return [found[path] for path in paths if path in found]
@@ -164,7 +165,7 @@ class Library:
 
     def browse(self, where: str | None, offset: int, limit: int) -> tuple[int, list[Shown]]:
         """Newest first, those without a date last: how many there are, and a part of them. Raises UsageError."""
-        condition = compile_where(where) if where else ("1", [])
+        condition = compile_where(where) if where else ("TRUE", [])
         if not self.exists:
             return 0, []
         with self.ledger() as ledger:
@@ -174,7 +175,7 @@ class Library:
             found = ledger.select(f"SELECT id FROM files WHERE {sql} {order}", [*values, limit, offset])
             return total, self.rows(ledger, [row[0] for row in found])
 
-    def scope(self, ledger: Ledger, condition: Condition) -> Condition:
+    def scope(self, ledger: Store, condition: Condition) -> Condition:
         """The condition, and that a picture may be shown."""
         inside, values = within(self.roots(ledger))
         return f"{inside} AND embedding IS NOT NULL AND {condition[0]}", [*values, *condition[1]]
@@ -232,6 +233,6 @@ def _stat(path: str | Path) -> os.stat_result | None:
         return None
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    found = _stat(path)
+def _identity(place: Place) -> tuple[int, int]:
+    found = _stat(place) if isinstance(place, Path) else None
     return (found.st_dev, found.st_ino) if found is not None else (0, 0)

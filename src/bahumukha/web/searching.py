@@ -7,21 +7,25 @@ down is only read off, so that scrolling through 100,000 pictures asks the encod
 from __future__ import annotations
 
 import secrets
+import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 from bahumukha.classify import shortest_side
-from bahumukha.search.cutoff import auto_cutoff
+from bahumukha.search.places import ranker
 from bahumukha.search.query import combined, sentence
+from bahumukha.search.ranking import MatrixRanker, Ranker, Ranking
+from bahumukha.search.records import Store
 from bahumukha.search.store import Ledger
-from bahumukha.search.vectors import Vectors, best, load_vectors
-from bahumukha.search.where import compile_where
+from bahumukha.search.vectors import Vectors, load_vectors
+from bahumukha.search.where import Condition, compile_where
 from bahumukha.web.errors import NotFound
 from bahumukha.web.library import Library, Shown
 
@@ -35,7 +39,6 @@ V = TypeVar("V")
 KEPT_SECONDS = 60.0
 """A ranking; metadata that a filter looks at may change without the embeddings."""
 KEPT_RANKINGS, KEPT_TEXTS, KEPT_UPLOADS, KEPT_SCOPES = 16, 512, 200, 8
-FIRST_RANKED = 1000
 
 
 @dataclass(frozen=True)
@@ -91,22 +94,30 @@ class Kept(Generic[V]):
         return value
 
 
-class Ranking:
-    """All pictures that suit a wish, of which only as many are put in order as are asked for."""
+class SettledRanker(MatrixRanker):
+    """Ranks a ledger for many threads: what was once restricted to a filter is kept, with its float32 copy made."""
 
-    def __init__(self, ids: np.ndarray, scores: np.ndarray, total: int) -> None:
-        """`ids` int64 (N,), `scores` float32 (N,); of these the `total` best count."""
-        self.ids, self.scores, self.total = ids, scores, total
-        self._first = np.empty(0, np.int64)
+    def __init__(self) -> None:
+        super().__init__(approximate_above=sys.maxsize)  # a page tells how many there are, and goes on to the last
+        self._lock = threading.Lock()
+        self._scopes: Kept[Vectors] = Kept(KEPT_SCOPES, KEPT_SECONDS)
 
-    def part(self, offset: int, limit: int) -> tuple[list[int], list[float]]:
-        """Ids and scores from rank `offset` (of 0) on."""
-        end = min(offset + limit, self.total)
-        first = self._first
-        if end > len(first):
-            first = self._first = best(self.scores, min(max(FIRST_RANKED, 4 * end), self.total))
-        rows = first[offset:end]
-        return self.ids[rows].tolist(), self.scores[rows].tolist()
+    def vectors(self, ledger: Ledger) -> Vectors:
+        if self._kept is None or self._kept.state != ledger.state:
+            with self._lock:
+                if self._kept is None or self._kept.state != ledger.state:
+                    self._kept = _settled(load_vectors(ledger))
+        return self._kept
+
+    def satisfying(self, ledger: Ledger, condition: Condition | None) -> Vectors:
+        vectors = self.vectors(ledger)
+        sql, values = condition or ("TRUE", [])
+        key = (vectors.state, sql, tuple(values))
+        scope = self._scopes.get(key)
+        if scope is None:
+            restricted = super().satisfying(ledger, condition)
+            scope = self._scopes.put(key, restricted if restricted is vectors else _settled(restricted))
+        return scope
 
 
 class Searcher:
@@ -116,14 +127,14 @@ class Searcher:
         """encoder: by default the one that the ledger was made with, loaded when it is first needed."""
         self.library = library
         self._encoder = encoder
-        self._vectors: Vectors | None = None
+        place = library.config.place
+        self._ranker: Ranker = SettledRanker() if isinstance(place, Path) else ranker(place)
         self._lock = threading.RLock()
         self._turn = threading.Lock()
         """One ranking at a time: a matrix product uses all cores, and forty at once slow each other down for good."""
         self._texts: Kept[np.ndarray] = Kept(KEPT_TEXTS)
         self._uploads: Kept[np.ndarray] = Kept(KEPT_UPLOADS)
         self._rankings: Kept[Ranking] = Kept(KEPT_RANKINGS, KEPT_SECONDS)
-        self._scopes: Kept[Vectors] = Kept(KEPT_SCOPES, KEPT_SECONDS)
 
     @property
     def encoder(self) -> ImageTextEncoder:
@@ -146,7 +157,9 @@ class Searcher:
         self.encoder.encode_texts(["a picture"])
         if self.library.exists:
             with self.library.ledger() as ledger:
-                self._vectors_of(ledger)
+                self._require_model(ledger)
+                if isinstance(self._ranker, SettledRanker) and isinstance(ledger, Ledger):
+                    self._ranker.vectors(ledger)
 
     # --- asking -----------------------------------------------------------------------------------------------
 
@@ -158,11 +171,12 @@ class Searcher:
             return Found(0, [])
         with self._turn, self.library.ledger() as ledger:
             ranking = self._ranking(ledger, wish)
-            ids, scores = ranking.part(offset, limit)
+            total = ranking.total(ledger)
+            ids, scores = ranking.part(ledger, offset, limit)
             of = dict(zip(ids, scores, strict=True))
             rows = self.library.rows(ledger, ids)
         # A row of float16 may be a little longer than 1, and its cosine with itself with it.
-        return Found(ranking.total, [(row, min(max(of[row.id], -1.0), 1.0)) for row in rows])
+        return Found(total, [(row, min(max(of[row.id], -1.0), 1.0)) for row in rows])
 
     def upload(self, image: Image.Image) -> str:
         """Look at a picture and remember how it looks; -> its name, for a while. The picture itself is not kept."""
@@ -177,53 +191,24 @@ class Searcher:
 
     # --- parts ------------------------------------------------------------------------------------------------
 
-    def _ranking(self, ledger: Ledger, wish: Wish) -> Ranking:
-        vectors = self._vectors_of(ledger)
-        key = (vectors.state, wish)
+    def _ranking(self, ledger: Store, wish: Wish) -> Ranking:
+        self._require_model(ledger)
+        key = (ledger.state, wish)
         ranking = self._rankings.get(key)
         if ranking is None:
-            query = self._query(ledger, vectors, wish.parts)
-            ranking = self._rankings.put(key, self._ranked(ledger, vectors, query, wish))
+            query = self._query(ledger, wish.parts)
+            condition = compile_where(wish.where) if wish.where else ("TRUE", [])
+            # One that looks for pictures like this one knows this one.
+            themselves = [part.picture for part in wish.parts if part.picture is not None]
+            scope = self.library.scope(ledger, condition)
+            ranking = self._rankings.put(key, self._ranker.rank(ledger, query, scope, wish.cutoff, themselves))
         return ranking
 
-    def _ranked(self, ledger: Ledger, vectors: Vectors, query: np.ndarray, wish: Wish) -> Ranking:
-        within = self._scope(ledger, vectors, wish.where)
-        if not len(within):
-            return Ranking(within.ids, np.empty(0, np.float32), 0)
-        scores = within.scores(query) if within is not vectors else vectors.scores(query)
-        ids = within.ids
-        themselves = [part.picture for part in wish.parts if part.picture is not None]
-        if themselves:  # one that looks for pictures like this knows this one
-            rows = within.rows_of(np.array(themselves, np.int64))
-            ids, scores = np.delete(ids, rows), np.delete(scores, rows)
-        if wish.cutoff is None:
-            return Ranking(ids, scores, len(ids))
-        lowest = auto_cutoff(scores) if isinstance(wish.cutoff, str) else wish.cutoff
-        return Ranking(ids, scores, int(np.count_nonzero(scores >= lowest)))
+    def _require_model(self, ledger: Store) -> None:
+        encoder = self.encoder
+        ledger.require_model(encoder.name, encoder.fingerprint)
 
-    def _vectors_of(self, ledger: Ledger) -> Vectors:
-        if self._vectors is None or self._vectors.state != ledger.state:
-            with self._lock:
-                if self._vectors is None or self._vectors.state != ledger.state:
-                    encoder = self.encoder
-                    ledger.require_model(encoder.name, encoder.fingerprint)
-                    vectors = load_vectors(ledger)
-                    self._vectors = _settled(vectors)
-        return self._vectors
-
-    def _scope(self, ledger: Ledger, vectors: Vectors, where: str | None) -> Vectors:
-        """The pictures that may be shown and satisfy the filter."""
-        key = (vectors.state, where)
-        scope = self._scopes.get(key)
-        if scope is None:
-            condition = compile_where(where) if where else ("1", [])
-            sql, values = self.library.scope(ledger, condition)
-            rows = ledger.select(f"SELECT id FROM files WHERE {sql}", values)
-            restricted = vectors.restricted(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
-            scope = self._scopes.put(key, restricted if restricted is vectors else _settled(restricted))
-        return scope
-
-    def _query(self, ledger: Ledger, vectors: Vectors, parts: Sequence[Part]) -> np.ndarray:
+    def _query(self, ledger: Store, parts: Sequence[Part]) -> np.ndarray:
         texts = [sentence(part.text) for part in parts if part.text is not None]
         known = dict(zip(texts, self._text_vectors(texts), strict=True))
         rows = []
@@ -231,7 +216,7 @@ class Searcher:
             if part.text is not None:
                 rows.append(known[sentence(part.text)])
             elif part.picture is not None:
-                rows.append(self._of_picture(vectors, part.picture))
+                rows.append(self._of_picture(ledger, part.picture))
             else:
                 rows.append(self._of_upload(str(part.upload)))
         return combined(np.array(rows), np.array([part.weight for part in parts]))
@@ -242,12 +227,12 @@ class Searcher:
         made = iter(self.encoder.encode_texts(new)) if new else iter(())
         return [self._texts.put(text, next(made)) if v is None else v for text, v in zip(texts, found, strict=True)]
 
-    def _of_picture(self, vectors: Vectors, id: int) -> np.ndarray:
+    def _of_picture(self, ledger: Store, id: int) -> np.ndarray:
         shown = self.library.picture(id)
-        rows = vectors.rows_of(np.array([shown.id], np.int64))
-        if not len(rows):
+        rows = ledger.select("SELECT embedding FROM files WHERE id = ? AND embedding IS NOT NULL", (shown.id,))
+        if not rows:
             raise NotFound(f"there is no picture {id}")
-        vector = vectors.matrix[rows[0]].astype(np.float32)
+        vector = np.frombuffer(rows[0][0], "<f2").astype(np.float32)
         return vector / np.linalg.norm(vector)
 
     def _of_upload(self, name: str) -> np.ndarray:
