@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bahumukha.data.scene_colours import COLOURS
+from bahumukha.data.scene_colours import COLOURS, Rgb
 from bahumukha.generate.palettes import parse_colour
 from bahumukha.images import open_image, to_float01
 
@@ -39,8 +39,8 @@ class StartConfig:
     noise: Noise = "none"
     """Without a picture, `none` leaves the drawer's own random start."""
     colour: str = ""
-    """Without a picture: a soft disc of this colour on white; `named` for the one that the prompt names, if it does. CLIP
-    tells colours apart but hardly leads to them: what begins red stays so, and what begins white stays a calm ground."""
+    """Without a picture: a soft disc of this colour on white; `named` for the one that the prompt names, if it does.
+    CLIP tells colours apart but hardly leads to them: what begins red stays so, and a white ground stays calm."""
     alpha: float = 1.0
     """Part of the picture over the noise: 1 is all picture."""
     pull: float = 0.0
@@ -78,9 +78,9 @@ def start_picture(
 
     prompt: where the colour `named` is looked for.
     """
-    colour = named_colour(prompt) if config.colour == NAMED else config.colour
-    if colour:
-        return disc(size, parse_colour(colour, "colour"))
+    if config.colour:
+        colour = named_colour(prompt) if config.colour == NAMED else parse_colour(config.colour, "colour")
+        return None if colour is None else disc(size, colour)
     noise = None if config.noise == "none" else NOISES[config.noise](size, generator)
     if config.picture is None:
         return noise
@@ -91,13 +91,13 @@ def start_picture(
     return torch.lerp(ground, picture, config.alpha)
 
 
-def named_colour(prompt: str) -> str:
-    """The first of the eleven basic colours among the words of a prompt; "" where it names none."""
+def named_colour(prompt: str) -> Rgb | None:
+    """The first of the eleven basic colours among the words of a prompt."""
     words = re.findall(r"[a-z]+", prompt.lower().replace("grey", "gray"))
-    return next(("#%02x%02x%02x" % COLOURS[word] for word in words if word in COLOURS), "")
+    return next((COLOURS[word] for word in words if word in COLOURS), None)
 
 
-def disc(size: tuple[int, int], colour: tuple[int, int, int]) -> Tensor:
+def disc(size: tuple[int, int], colour: Rgb) -> Tensor:
     """A soft disc of one sRGB colour in the middle of white: (1, 3, H, W) in [0, 1]."""
     y, x = (torch.arange(length) - (length - 1) / 2 for length in size)
     away = (y[:, None].square() + x[None, :].square()).sqrt() / min(size)
