@@ -77,7 +77,7 @@ class RayEngine:
 
         parts = [{"item": pickle.dumps(part)} for part in _parts(todo)]
         cores = int(self._ray.cluster_resources().get("CPU", 1))
-        size = {"size": self.workers} if self.workers else {"min_size": 1, "max_size": max(1, cores)}
+        size: dict[str, Any] = {"size": self.workers} if self.workers else {"min_size": 1, "max_size": max(1, cores)}
         read = data.from_items(parts, override_num_blocks=min(len(parts), MOST_BLOCKS)).map_batches(
             _read, batch_size=1, num_cpus=READ_CORES
         )
