@@ -37,8 +37,9 @@ COLUMNS = 3
 
 HEAD = """# Gallery
 
-Made by `python -m recipes.gallery` with the starter models, on a processor of two cores; none was chosen among several,
-and each command makes its picture again, bit for bit on one machine.
+Made by `python -m recipes.gallery` with the starter models, each with one thread of a busy processor of two cores, which
+takes twice the time of both; none was chosen among several seeds, and each command makes its picture again, bit for bit
+with as many threads on one machine.
 """
 
 
