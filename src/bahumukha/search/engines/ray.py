@@ -12,6 +12,7 @@ The machines need the same version of this package, the model under the same nam
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -57,7 +58,7 @@ class RayEngine:
         self, encoder: ImageTextEncoder, todo: Sequence[Work | Pack], known: Mapping[bytes, int]
     ) -> Generator[Outcome, None, None]:
         """See `Engine`. Raises PictureIndexError when the cluster cannot be reached or is lost."""
-        with self._cluster(), _quiet(self._ray):
+        with self._cluster(), _quiet():
             results = self._pipeline(encoder, todo, known).iter_batches(batch_size=None, prefetch_batches=1)
             try:
                 for batch in results:
@@ -96,6 +97,8 @@ class RayEngine:
             yield
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong is raised as well
+        logging.getLogger("ray").setLevel(logging.ERROR)
         settings: dict[str, Any] = {"include_dashboard": False} if self.address is None else {"address": self.address}
         try:
             ray.init(**settings, log_to_driver=False, logging_level="ERROR", configure_logging=False)
@@ -174,10 +177,8 @@ def _shipped(encoder: ImageTextEncoder) -> ImageTextEncoder | None:
 
 
 @contextmanager
-def _quiet(ray: Any) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Small blocks, and nothing of Ray Data's own on the terminal, for the pipelines made inside."""
-    import logging
-
     from ray.data import DataContext
 
     context = DataContext.get_current()
