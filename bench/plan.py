@@ -140,12 +140,12 @@ def plan(stored: Stored, stages: Stages, sizes: Iterable[int]) -> list[str]:
         graph = count * stored.graph_bytes / stored.count
         disk = graph + count * stored.table_bytes / stored.count
         servers = max(1, -(-graph // (0.75 * MEMORY)))
-        build = count / stored.count * stored.build_seconds / 3600
+        build = count / stored.count * stored.build_seconds / 3600 / CORES
         lines.append(
             f"{count:>13,}: embedding {machine_hours:,.1f} machine hours; pictures {_size(count * stages.file)}, "
             f"thumbnails {_size(count * stages.thumbnail)}; store {_size(disk)} of disk, of which graph {_size(graph)} "
             f"to be held in memory: {servers:,.0f} server{'s' if servers > 1 else ''}"
-            + (f"; graph {build:,.1f} h as measured here" if stored.build_seconds > 1 else "")
+            + (f"; building it {build:,.1f} machine hours" if stored.build_seconds > 1 else "")
         )
     return lines
 

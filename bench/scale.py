@@ -149,7 +149,7 @@ def fill(store: Any, count: int) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the store took for `count` pictures; seconds are 0 where it was done before."""
+    """What the store took for `count` pictures; seconds of one core, 0 where it was done before."""
 
     count: int
     load_rate: float
@@ -168,15 +168,16 @@ def measure(store: Any, count: int, memory: str, workers: int) -> Measured:
     store.set({"maintenance_work_mem": memory, "max_parallel_maintenance_workers": workers})
     (backend,) = store.select("SELECT pg_backend_pid()")[0]
     ranker = PostgresRanker(graph_above=0)
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), _spent(backend)
     for remark in ranker.derive(store):
         print(f"  {remark}")
-    build, peak = time.perf_counter() - started, _peak(backend)
+    waited, peak = time.perf_counter() - started, _peak(backend)
+    build = (_spent(backend) - spent) * (1 + workers)  # the others work as long as this one does
     store.connection.execute("VACUUM (ANALYZE) files")
     sizes = store.select("SELECT pg_total_relation_size('files'), pg_relation_size('files_nearest')")[0]
     measured = Measured(count, rate, build, peak, sizes[0] - sizes[1], sizes[1])
     print(
-        f"  graph of {count:,}: built in {build / 60:.1f} min with {workers} more workers, {peak / 2**30:.2f} GB of "
+        f"  graph of {count:,}: built in {waited / 60:.1f} min, {build / 60:.1f} of a core; {peak / 2**30:.2f} GB of "
         f"memory; {sizes[1] / count:.0f} bytes a picture, rows and other indexes {measured.table_bytes / count:.0f}",
         flush=True,
     )
@@ -213,6 +214,15 @@ def _peak(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def _spent(pid: int) -> float:
+    """Seconds of a core that a process has used; 0 where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 pytest.importorskip(MODULE, reason=f"{MODULE}, which carries the server, is not installed")
 
 DIM = 16
+FEW = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,7 @@ def test_any_pictures_rank_alike(
     assert all(theirs[path] == pytest.approx(ours[path], abs=1e-5) for path in set(ours) & set(theirs))
 
 
-def test_through_the_graph(url: str) -> None:
+def test_through_the_graph(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearly all of the nearest, and with a filter that keeps one in a hundred too."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(1500, DIM)).astype(np.float32)
@@ -180,7 +181,12 @@ def test_through_the_graph(url: str) -> None:
         assert by_graph.derive(store) == []
         assert store.select("SELECT 1 FROM pg_indexes WHERE indexname = 'files_nearest'")
         assert by_graph.derive(store) == [], "it is built once"
-        for where, fit in ((None, np.arange(1500)), ("width = 7", np.arange(6, 1500, 100))):
+        for where, few, fit in (
+            (None, FEW, np.arange(1500)),
+            ("width = 7", FEW, np.arange(6, 1500, 100)),
+            ("width = 7", 0, np.arange(6, 1500, 100)),
+        ):
+            monkeypatch.setattr("bahumukha.search.postgres.ranking.FEW", few)
             hits = 0
             for question in rng.normal(size=(20, DIM)).astype(np.float32):
                 question /= np.linalg.norm(question)

@@ -147,8 +147,8 @@ class _Parser:
             raise _error(value, "an empty value matches nothing in particular")
         base = "=" if operator.text in ("!=", "==") else operator.text
         sql, values = compare(field.keyword, base, value)
-        # coalesce: an unknown value makes a comparison false, not NULL, so that NOT gives the exact rest.
-        sql = f"coalesce({sql}, FALSE)"
+        # IS TRUE: an unknown value makes a comparison false, not NULL, so that NOT gives the exact rest.
+        sql = f"(({sql}) IS TRUE)"
         return (f"NOT {sql}" if operator.text == "!=" else sql), values
 
 

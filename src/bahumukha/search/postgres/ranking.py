@@ -2,7 +2,8 @@
 
 A graph has no notion of a filter: pgvector walks on, from near to far, until enough pictures satisfy it
 (`hnsw.iterative_scan`). More are asked for than are wanted, since those that are walked past in haste are missed, and
-all that come are ranked by their exact cosines. Where the walk ends without enough of them, all are looked at.
+all that come are ranked by their exact cosines. Where the server expects few to satisfy a filter, or the walk ends
+without enough of them, all that do are looked at.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ EXPANSION_SEARCH = 200
 MOST_EXPANDED = 1000  # pgvector's own limit
 RESCORED = 64
 """Candidates that are ranked exactly, at least."""
-RESCORED_FILTERED = 200
+FEW = 20_000
+"""Pictures that satisfy a filter, by the server's own estimate, up to which all of them are looked at."""
 WALKED = 40_000
 """Pictures that a walk looks at before it is called off."""
 KEPT_TOTALS = 100
@@ -180,7 +182,7 @@ class Asked:
     def _ask(self, server: PostgresStore, count: int) -> None:
         """Add to what is told until it is `count`, or all there are."""
         wanted = count + len(self.but)
-        found = self._walk(server, wanted) if has_graph(server) else None
+        found = self._walk(server, wanted) if has_graph(server) and not self._are_few(server) else None
         if found is None or len(found[0]) < wanted:
             found = self._look_at_all(server, wanted)
             self._is_all = len(found[0]) < wanted
@@ -189,6 +191,12 @@ class Asked:
             if id not in told and len(self._ids) < count:
                 self._ids.append(id)
                 self._scores.append(score)
+
+    def _are_few(self, server: PostgresStore) -> bool:
+        if not self.is_filtered:
+            return False
+        plan = server.select(f"EXPLAIN (FORMAT json) SELECT 1 FROM files WHERE {self.where}", self.values)
+        return bool(plan[0][0][0]["Plan"]["Plan Rows"] <= FEW)
 
     def _look_at_all(self, server: PostgresStore, count: int) -> tuple[list[int], list[float]]:
         rows = server.select(
@@ -199,10 +207,11 @@ class Asked:
 
     def _walk(self, server: PostgresStore, count: int) -> tuple[list[int], list[float]]:
         """About the nearest, through the graph."""
-        candidates = max(RESCORED_FILTERED if self.is_filtered else RESCORED, 2 * count)
+        candidates = max(RESCORED, 2 * count)
+        expansion = MOST_EXPANDED if self.is_filtered else min(max(EXPANSION_SEARCH, candidates), MOST_EXPANDED)
         server.set(
             {
-                "hnsw.ef_search": min(max(EXPANSION_SEARCH, candidates), MOST_EXPANDED),
+                "hnsw.ef_search": expansion,
                 "hnsw.iterative_scan": "relaxed_order",
                 "hnsw.max_scan_tuples": max(WALKED, 4 * candidates),
             }

@@ -34,7 +34,6 @@ CREATE TABLE files (
 ALTER TABLE files ALTER embedding SET STORAGE MAIN;
 CREATE INDEX files_by_size ON files (size);
 CREATE INDEX files_by_content ON files (content);
-CREATE INDEX files_by_date ON files (taken);
 CREATE FUNCTION instr(text, text) RETURNS integer LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN strpos($1, $2);
 INSERT INTO facts VALUES ('state', gen_random_uuid()::text);
