@@ -24,8 +24,6 @@ class ServerConfig:
     """Of which pictures may be shown; none for every folder that is indexed."""
     index: Path | None = None
     """The ledger; None for the user's own."""
-    store: str | None = None
-    """URL of a store that many machines share, instead of a ledger."""
     created: Path | None = None
     """Where pictures that are made go; None for `created` in the user's data folder."""
     model: str | None = None
@@ -41,6 +39,8 @@ class ServerConfig:
     upload_bytes: int = 32 << 20
     upload_pixels: int = 100_000_000
     making: str = MAKING
+    store: str | None = None
+    """URL of a store that many machines share, instead of a ledger."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
