@@ -38,8 +38,8 @@ COLUMNS = 3
 HEAD = """# Gallery
 
 Made by `python -m recipes.gallery` with the starter models, one thread each of a busy processor of two cores, which
-takes twice the time of both. None was chosen among several seeds; each command makes its picture again, bit for bit with
-as many threads on one machine.
+takes twice the time of both. None was chosen among several seeds; each command makes its picture again, bit for bit
+with as many threads on one machine.
 """
 
 

@@ -113,6 +113,7 @@ CASES: list[Case] = [
     ({"start": {"picture": "photo.png", "alpha": 0.5}}, {"start": {"noise": "perlin"}}),
     ({}, {"start": {"noise": "gradient"}}),
     ({}, {"start": {"noise": "snow"}}),
+    ({}, {"start": {"colour": "blue"}}),
     ({"start": {"noise": "perlin"}}, {"start": {"pull": 50.0}}),
     ({"start": {"noise": "perlin", "pull": 50.0}}, {"start": {"pull_by": "spherical"}}),
     ({"start": {"noise": "perlin", "pull": 50.0}}, {"start": {"pull_by": "cosine"}}),
