@@ -36,6 +36,13 @@ COLOURS = {
 }
 """Name -> sRGB, 0 to 255; well apart in hue or lightness."""
 
+
+def named_in(text: str) -> list[str]:
+    """The names of `COLOURS` among the words of a text, in order; grey is gray."""
+    words = re.findall(r"[a-z]+", text.lower().replace("grey", "gray"))
+    return [word for word in words if word in COLOURS]
+
+
 BASIC = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 """The colours that tests of colour choose among."""
 

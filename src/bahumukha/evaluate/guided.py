@@ -12,7 +12,6 @@ Guidance overdoes colours, so how colourful pictures are is measured too, beside
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,8 +23,9 @@ import numpy as np
 from PIL import Image
 
 from bahumukha.data.imagenet import class_names
+from bahumukha.data.scene_colours import named_in
 from bahumukha.errors import UsageError
-from bahumukha.evaluate.colours import NAMES, cielab, dominant_colour
+from bahumukha.evaluate.colours import cielab, dominant_colour
 from bahumukha.images import open_image
 from bahumukha.protocols import ImageTextEncoder
 
@@ -153,8 +153,7 @@ def judge_pictograms(
 
 def as_pictogram(prompt: str) -> Pictogram:
     """Any prompt, with the colour that it names, if it is one: "a grey cat" -> gray, "a red and blue fish" -> None."""
-    words = re.findall(r"[a-z]+", prompt.lower().replace("grey", "gray"))
-    named = {word for word in words if word in NAMES}
+    named = set(named_in(prompt))
     return Pictogram(prompt, named.pop() if len(named) == 1 else None)
 
 

@@ -8,7 +8,6 @@ colour to another; *snow* is each pixel on its own. Everything is (1, 3, H, W) i
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bahumukha.data.scene_colours import COLOURS, Rgb
+from bahumukha.data.scene_colours import COLOURS, Rgb, named_in
 from bahumukha.generate.palettes import parse_colour
 from bahumukha.images import open_image, to_float01
 
@@ -93,8 +92,8 @@ def start_picture(
 
 def named_colour(prompt: str) -> Rgb | None:
     """The first of the eleven basic colours among the words of a prompt."""
-    words = re.findall(r"[a-z]+", prompt.lower().replace("grey", "gray"))
-    return next((COLOURS[word] for word in words if word in COLOURS), None)
+    names = named_in(prompt)
+    return COLOURS[names[0]] if names else None
 
 
 def disc(size: tuple[int, int], colour: Rgb) -> Tensor:
