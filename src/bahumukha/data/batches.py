@@ -80,6 +80,13 @@ def pattern(weights: Sequence[float]) -> np.ndarray:
     return np.repeat(np.arange(len(counts)), counts)[np.argsort(places, kind="stable")]
 
 
+def own_rows(size: int, rank: int, parts: int) -> range:
+    """The rows of a batch that are process `rank`'s, of `parts`. Raises UsageError if these do not divide `size`."""
+    if size % parts:
+        raise UsageError(f"a batch of {size} cannot be shared by {parts} processes; make it a multiple of {parts}")
+    return range(rank * size // parts, (rank + 1) * size // parts)
+
+
 class PairBatches:
     """Batches of `size` samples, an `Addressable` of `train.loop`; part `rank` of `parts` when processes share them."""
 
@@ -98,11 +105,9 @@ class PairBatches:
         parts: int = 1,
     ):
         """`ahead`: batches decoded before they are asked for. Raises UsageError if `parts` does not divide `size`."""
-        if size % parts:
-            raise UsageError(f"a batch of {size} cannot be shared by {parts} processes; make it a multiple of {parts}")
         self.sources, self.augment, self.size, self.seed = list(sources), augment, size, seed
         self.mix, self.threads, self.ahead = dict(mix or {}), threads, ahead
-        self.rows = range(rank * size // parts, (rank + 1) * size // parts)
+        self.rows = own_rows(size, rank, parts)
         self.order = Order([len(source) for source in sources], weights, seed)
         self._broken: set[tuple[int, int]] = set()
         self._lock = Lock()

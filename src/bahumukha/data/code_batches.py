@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bahumukha.data.batches import Order
+from bahumukha.data.batches import Order, own_rows
 from bahumukha.data.encoded import Encoded
 from bahumukha.data.styles import is_held_out
 from bahumukha.data.wording import WordingConfig, said
@@ -77,11 +77,9 @@ class CodeBatches:
 
         Raises UsageError if `parts` does not divide `size`, or a source has nothing to train on.
         """
-        if size % parts:
-            raise UsageError(f"a batch of {size} cannot be shared by {parts} processes; make it a multiple of {parts}")
         self.sources, self.tokenize, self.size, self.wording = list(sources), tokenize, size, wording
         self.drop, self.group, self.pad, self.padded_to, self.seed = drop, group, pad, padded_to, seed
-        self.rows = slice(rank * size // parts, (rank + 1) * size // parts)
+        self.rows = own_rows(size, rank, parts)
         self.pictures = [seen_and_held_out(source)[0] for source in sources]
         for source, pictures in zip(sources, self.pictures, strict=True):
             if not len(pictures):
@@ -100,7 +98,7 @@ class CodeBatches:
         turn, place = divmod(number, self.group)
         samples, tokens = self._grouped(turn)
         first = place * self.size
-        rows = range(first, first + self.size)[self.rows]
+        rows = [first + row for row in self.rows]
         ids = [self.sources[samples[i].source].ids(samples[i].picture, samples[i].view) for i in rows]
         return CodeBatch(number, filled([tokens[i] for i in rows], self.pad), torch.stack(ids))
 

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bahumukha.data.batches import Order
+from bahumukha.data.batches import Order, own_rows
 from bahumukha.data.code_batches import seen_and_held_out
 from bahumukha.data.encoded import Encoded, Share, encoded_pictures
 from bahumukha.data.pairs import Source, SourceConfig
@@ -137,11 +137,9 @@ class PictureBatches:
         parts: int = 1,
     ):
         """Raises UsageError if `parts` does not divide `size`, or a source has nothing to train on."""
-        if size % parts:
-            raise UsageError(f"a batch of {size} cannot be shared by {parts} processes; make it a multiple of {parts}")
         self.sources, self.size, self.wording, self.seed = list(sources), size, wording, seed
         self.drop_text, self.drop_embedding, self.with_pixels = drop_text, drop_embedding, with_pixels
-        self.rows = range(rank * size // parts, (rank + 1) * size // parts)
+        self.rows = own_rows(size, rank, parts)
         self.pictures = [seen_and_held_out(source)[0] for source in sources]
         for source, pictures in zip(sources, self.pictures, strict=True):
             if not len(pictures):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bahumukha.data.batches import Order
+from bahumukha.data.batches import Order, own_rows
 from bahumukha.errors import ImageError, UsageError
 from bahumukha.evaluate.vqgan import check_size, pixels_of
 from bahumukha.images import open_image
@@ -132,10 +132,8 @@ class TokenBatches:
             raise UsageError(f"batch: {batch} pictures were given; it takes a whole number above 0")
         if not 0 <= drop_label <= 1:
             raise UsageError(f"drop_label: {drop_label} was given; it takes a share from 0 to 1")
-        if batch % parts:
-            raise UsageError(f"a batch of {batch} cannot be shared by {parts} processes; make it a multiple of {parts}")
         self.codes, self.batch, self.seed = codes, batch, seed
-        self.rows = slice(rank * batch // parts, (rank + 1) * batch // parts)
+        self.rows = own_rows(batch, rank, parts)
         self.no_label, self.drop_label = no_label, drop_label
         self.order = Order([len(codes)], [1.0], seed)
 
@@ -147,10 +145,10 @@ class TokenBatches:
 
     def _batch(self, number: int) -> TokenBatch:
         first = number * self.batch
-        places = torch.tensor([self.order[t][1] for t in range(first, first + self.batch)[self.rows]])
+        places = torch.tensor([self.order[first + row][1] for row in self.rows])
         labels = None
         if self.codes.labels is not None:
-            dropped = np.random.default_rng([self.seed, number]).random(self.batch)[self.rows] < self.drop_label
+            dropped = np.random.default_rng([self.seed, number]).random(self.batch)[list(self.rows)] < self.drop_label
             labels = self.codes.labels[places].masked_fill(torch.from_numpy(dropped), self.no_label)
         return TokenBatch(self.codes.ids[places].flatten(1), labels)
 
