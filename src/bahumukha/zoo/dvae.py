@@ -17,14 +17,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bahumukha import runtime
 from bahumukha.errors import ModelError, UsageError
 from bahumukha.models.dvae import Dvae, DvaeConfig
 from bahumukha.zoo.checkpoints import read_tensors
 from bahumukha.zoo.codecs import fill, save_codec
 from bahumukha.zoo.convert import Key, to_ours
 from bahumukha.zoo.folder import CARD
-from bahumukha.zoo.importing import aside, checked_name
+from bahumukha.zoo.importing import aside, import_target
 
 PICKLES = (".pkl", ".pickle")
 PARTS = ("encoder", "decoder")
@@ -37,9 +36,7 @@ def import_dvae(encoder: Path, decoder: Path, *, name: str = NAME, replace: bool
 
     Weights are kept as they are, in float32. Raises ModelError or UsageError.
     """
-    target = runtime.data_home() / "models" / checked_name(name)
-    if target.exists() and not replace:
-        raise ModelError(f"{name}: already imported ({target}); --replace imports it again")
+    target = import_target(name, replace)
     codec = read_dvae(encoder, decoder)
     with aside(target) as folder:
         save_codec(codec, folder, name, steps=0, weights="float32")

@@ -44,9 +44,7 @@ def import_model(
         if file is not None and not file.expanduser().is_file():
             raise UsageError(f"{option} {file}: no such file")
     name = name or (Path(source).expanduser().resolve().name if is_folder else _open_clip_name(source, weights))
-    target = runtime.data_home() / "models" / checked_name(name)
-    if target.exists() and not replace:
-        raise ModelError(f"{name}: already imported ({target}); --replace imports it again")
+    target = import_target(name, replace)
     if is_folder:
         read = read_transformers(Path(source).expanduser(), name, tokenizer)
     else:
@@ -104,6 +102,15 @@ def _open_clip_name(source: str, weights: Path | None) -> str:
     if "/" not in source and weights is None:
         raise UsageError(f"{source!r}: give ARCHITECTURE/TAG, such as ViT-B-32/laion2b_s34b_b79k, or --weights FILE")
     return source if "/" in source or weights is None else f"{source}/{weights.stem}"
+
+
+def import_target(name: str, replace: bool) -> Path:
+    """The folder of a model that is to be imported as `name`. Raises UsageError; ModelError where one is there already
+    and it is not to be replaced."""
+    target = runtime.data_home() / "models" / checked_name(name)
+    if target.exists() and not replace:
+        raise ModelError(f"{name}: already imported ({target}); --replace imports it again")
+    return target
 
 
 def checked_name(name: str) -> str:

@@ -25,7 +25,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bahumukha import runtime
 from bahumukha.errors import ModelError
 from bahumukha.models.karlo import TextProjection
 from bahumukha.models.text import TextFeatures
@@ -169,12 +168,10 @@ def import_karlo(source: Path, *, name: str | None = None, replace: bool = False
 
     On the same disk its files are linked and take no more room; on another one they are copied.
     """
-    from bahumukha.zoo.importing import aside, checked_name  # brings graphs and public formats with it
+    from bahumukha.zoo.importing import aside, import_target  # brings graphs and public formats with it
 
     name = name or source.resolve().name
-    target = runtime.data_home() / "models" / checked_name(name)
-    if target.exists() and not replace:
-        raise ModelError(f"{name}: already imported ({target}); --replace imports it again")
+    target = import_target(name, replace)
     sizes = Karlo(source).memory()
     with aside(target) as folder:
         for part in (*NETWORKS, *SCHEDULERS, "tokenizer"):

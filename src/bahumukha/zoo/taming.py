@@ -22,14 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bahumukha import runtime
 from bahumukha.errors import ModelError, UsageError
 from bahumukha.models.quantize import QuantizerConfig, VectorQuantizer
 from bahumukha.models.vqgan import Vqgan, VqganConfig
 from bahumukha.zoo.codecs import fill, save_codec
 from bahumukha.zoo.convert import Key, to_ours
 from bahumukha.zoo.folder import CARD
-from bahumukha.zoo.importing import aside, checked_name
+from bahumukha.zoo.importing import aside, import_target
 from bahumukha.zoo.lightning import read_state
 
 KINDS = {"VQModel": "vq", "VQModelInterface": "vq", "GumbelVQ": "gumbel"}
@@ -59,9 +58,7 @@ def import_taming(
         raise UsageError(f"{checkpoint}: no such file")
     config = config or _beside(checkpoint)
     name = name or checkpoint.stem
-    target = runtime.data_home() / "models" / checked_name(name)
-    if target.exists() and not replace:
-        raise ModelError(f"{name}: already imported ({target}); --replace imports it again")
+    target = import_target(name, replace)
     codec = read_taming(checkpoint, config)
     with aside(target) as folder:
         save_codec(codec, folder, name, steps=0, weights="float32")
