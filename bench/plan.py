@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -35,13 +34,13 @@ class Stages:
     graph: float
 
 
-class Stored(Protocol):
-    """What was measured of the store that many machines share."""
+@dataclass(frozen=True)
+class Stored:
+    """What the store that many machines share took for `count` pictures."""
 
     count: int
-    load_rate: float
     build_seconds: float
-    build_bytes: int
+    """Of one core; 0 where the graph was built before."""
     table_bytes: int
     graph_bytes: int
 

@@ -15,13 +15,12 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.plan import stages, tell
+from bench.plan import Stored, stages, tell
 from bench.postgres import Server
 from bench.searching import CLUSTERS, DIM
 
@@ -147,19 +146,7 @@ def fill(store: Any, count: int) -> float:
 # -- measuring -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the store took for `count` pictures; seconds of one core, 0 where it was done before."""
-
-    count: int
-    load_rate: float
-    build_seconds: float
-    build_bytes: int
-    table_bytes: int
-    graph_bytes: int
-
-
-def measure(store: Any, count: int, memory: str, workers: int) -> Measured:
+def measure(store: Any, count: int, memory: str, workers: int) -> Stored:
     """Fill, build, and ask; prints the figures beside the bars."""
     from bahumukha.search.postgres.ranking import PostgresRanker
 
@@ -175,7 +162,7 @@ def measure(store: Any, count: int, memory: str, workers: int) -> Measured:
     build = (_spent(backend) - spent) * (1 + workers)  # the others work as long as this one does
     store.connection.execute("VACUUM (ANALYZE) files")
     sizes = store.select("SELECT pg_total_relation_size('files'), pg_relation_size('files_nearest')")[0]
-    measured = Measured(count, rate, build, peak, sizes[0] - sizes[1], sizes[1])
+    measured = Stored(count, build, sizes[0] - sizes[1], sizes[1])
     print(
         f"  graph of {count:,}: built in {waited / 60:.1f} min, {build / 60:.1f} of a core; {peak / 2**30:.2f} GB of "
         f"memory; {sizes[1] / count:.0f} bytes a picture, rows and other indexes {measured.table_bytes / count:.0f}",
@@ -192,7 +179,6 @@ def ask(store: Any, ranker: Any, count: int) -> None:
     asked = questions()
     for name, where, right in zip(("all", f"1 in {KEPT}"), (None, "width = 1"), truth(count, asked), strict=True):
         condition = compile_where(where) if where else None
-        times, hits = [], 0
         for repeat in range(2):  # the first warms what the second is measured with
             times, hits = [], 0
             for question, numbers in zip(asked, right, strict=True):

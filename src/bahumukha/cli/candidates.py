@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STOPPING = "stopping after these candidates; once more to stop at once"
+LAST_ONLY = 1_000_000
+"""As `every` of an artist's steps: more than there can be."""
 AT_ONCE = 16
 """Candidates in a batch."""
 FPS = 4

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from bahumukha.cli.candidates import encoder
+from bahumukha.cli.candidates import LAST_ONLY, encoder
 from bahumukha.errors import ModelError
 from bahumukha.generate.candidates import check_style
 from bahumukha.generate.guided_config import seed_number
@@ -15,9 +15,6 @@ from bahumukha.generate.karlo_config import KarloConfig
 from bahumukha.protocols import Step
 from bahumukha.runtime import thread_count
 from bahumukha.zoo.karlo import Karlo, folder_of
-
-LAST_ONLY = 1_000_000
-"""As `every`: more steps than there can be."""
 
 
 class KarloArtist:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bahumukha.cli.candidates import Artist, check_options, encoder, table_of, typed
+from bahumukha.cli.candidates import LAST_ONLY, Artist, check_options, encoder, table_of, typed
 from bahumukha.cli.candidates import draw_pictures as draw_candidates
 from bahumukha.cli.karlo import KarloArtist, refuse
 from bahumukha.errors import UsageError
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 SYSTEM = "unclip"
 """As `--with` names it."""
-LAST_ONLY = 1_000_000
-"""As `every`: more steps than there can be."""
 
 
 # --- settings ---------------------------------------------------------------------------------------------
