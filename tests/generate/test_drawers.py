@@ -18,6 +18,7 @@ from bahumukha.errors import UsageError
 from bahumukha.generate.drawers import DRAWERS, Drawer, DrawerConfig, build_drawer, register_drawer
 from bahumukha.generate.drawers.base import clamp
 from bahumukha.generate.drawers.fft import DARKEST
+from bahumukha.generate.drawers.matte import MatteConfig, MattedDrawer
 from bahumukha.generate.drawers.pixel import SHAPES, cell_map
 from bahumukha.generate.drawers.raster import paint_strokes
 from bahumukha.generate.drawers.vqgan import latent_limits
@@ -543,3 +544,57 @@ def test_codecs_that_do_not_suit() -> None:
     with pytest.raises(UsageError, match="a codec that is training"):
         build_drawer("vqgan", DrawerConfig(WIDTH, HEIGHT, codec=codec.train()))
     assert isinstance(codec, nn.Module)
+
+
+# --- a matte
+
+
+def matted(name: str = "fft", **options: Any) -> MattedDrawer:
+    return MattedDrawer(tiny(name), MatteConfig(colour="white", **options))
+
+
+@pytest.mark.parametrize("name", ["fft", "pixel"])  # the tiny codec has learnt nothing and draws no disc
+def test_a_matte_leaves_the_ground_and_what_is_wanted(name: str) -> None:
+    drawer = matted(name)
+    target = torch.where(disc()[:, :1] > 0.7, disc(), torch.ones(3, 1, 1))  # the red disc, on white
+    before, after = fit(drawer, target, 150)
+    alpha, wanted = drawer.alpha().detach(), (target < 0.9).any(1, keepdim=True)
+    assert after < before / 3
+    assert alpha[wanted].mean() > 0.8
+    corners = drawer.render().detach()[..., [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.min() > 0.99
+
+
+def test_what_no_view_agrees_on_goes_back_to_the_ground() -> None:
+    drawer = matted()
+    optimizer = torch.optim.Adam(drawer.parameters())
+    random = torch.Generator().manual_seed(0)
+    opaque = drawer.alpha().mean()
+    for _ in range(100):
+        optimizer.zero_grad()
+        (drawer.render() * torch.randn(1, 3, HEIGHT, WIDTH, generator=random)).sum().backward()
+        optimizer.step()
+        drawer.project()
+    assert drawer.alpha().mean() < opaque / 2
+    assert drawer.alpha().min() < 0.01
+
+
+def test_a_loaded_picture_is_where_it_differs_from_the_ground() -> None:
+    drawer = matted("pixel", shrink=0.0)
+    picture = torch.ones(1, 3, HEIGHT, WIDTH)
+    picture[..., 8:24, 16:32] = torch.tensor([0.1, 0.2, 0.6])[:, None, None]
+    drawer.load_picture(picture)
+    assert drawer.alpha()[..., 14:18, 22:26].min() > 0.99 and drawer.alpha()[..., :4, :].max() < 0.01
+
+
+def test_a_matte_is_saved_with_its_drawer() -> None:
+    drawer, other = matted(), matted()
+    fit(drawer, disc(), 3)
+    other.load_state_dict(drawer.state_dict())
+    assert "matte" in drawer.state_dict() and torch.equal(other.render(), drawer.render())
+
+
+@pytest.mark.parametrize("name", ["strokes", "line"])
+def test_strokes_take_no_matte(name: str) -> None:
+    with pytest.raises(UsageError, match=r"matte\.colour: strokes lie on a plain ground"):
+        matted(name)

@@ -119,6 +119,10 @@ CASES: list[Case] = [
     ({"start": {"noise": "perlin", "pull": 50.0}}, {"start": {"pull_by": "cosine"}}),
     ({"start": {"noise": "perlin", "pull": 50.0}}, {"start": {"pull_by": "pixel"}}),
     ({"start": {"noise": "perlin", "pull": 50.0}}, {"start": {"pull_until": 0.3}}),
+    ({}, {"matte": {"colour": "white"}}),
+    ({"matte": {"colour": "white"}}, {"matte": {"colour": "navy"}}),
+    ({"matte": {"colour": "white"}}, {"matte": {"shrink": 0.09}}),
+    ({"matte": {"colour": "white"}}, {"matte": {"rate": 0.5}}),
     # cutouts
     *cutouts(count=6, sizes=(24,), zoom=1.0, zoom_area=(0.1, 0.3), wide_side=(1.5, 2.0), centred=1.0, perspective=0.0),
     *cutouts(rotation=90.0, flip=0.0, brightness=0.5, contrast=0.5, saturation=0.9, hue=0.4, noise=0.5, fill="mirror"),

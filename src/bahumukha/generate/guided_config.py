@@ -22,6 +22,7 @@ from bahumukha.errors import UsageError
 from bahumukha.generate.camera import CameraConfig
 from bahumukha.generate.cutouts import CutoutConfig
 from bahumukha.generate.drawers import DRAWERS
+from bahumukha.generate.drawers.matte import MatteConfig
 from bahumukha.generate.filters import FILTERS
 from bahumukha.generate.frames import AnimationConfig
 from bahumukha.generate.losses import LOSSES
@@ -99,6 +100,7 @@ class GuidedConfig:
     filters: dict[str, dict[str, Option]] = field(default_factory=dict)
     """By name a table of options; one after another, as written."""
     start: StartConfig = StartConfig()
+    matte: MatteConfig = MatteConfig()
     overlay: OverlayConfig = OverlayConfig()
     animation: AnimationConfig = AnimationConfig()
     camera: CameraConfig = CameraConfig()
@@ -203,6 +205,7 @@ SECTIONS: dict[str, Callable[..., Any]] = {
     "cutouts": CutoutConfig,
     "rivals": RivalConfig,
     "start": StartConfig,
+    "matte": MatteConfig,
     "overlay": OverlayConfig,
     "animation": AnimationConfig,
     "camera": CameraConfig,

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from bahumukha.data.scene_colours import COLOURS, Rgb, named_in
+from bahumukha.generate.drawers.matte import soft_disc
 from bahumukha.generate.palettes import parse_colour
 from bahumukha.images import open_image, to_float01
 
@@ -98,9 +99,7 @@ def named_colour(prompt: str) -> Rgb | None:
 
 def disc(size: tuple[int, int], colour: Rgb) -> Tensor:
     """A soft disc of one sRGB colour in the middle of white: (1, 3, H, W) in [0, 1]."""
-    y, x = (torch.arange(length) - (length - 1) / 2 for length in size)
-    away = (y[:, None].square() + x[None, :].square()).sqrt() / min(size)
-    inside = torch.sigmoid((RADIUS - away) / SOFTNESS)
+    inside = soft_disc(size, RADIUS, SOFTNESS)
     return torch.lerp(torch.ones(3, *size), torch.tensor(colour).view(3, 1, 1) / 255, inside)[None]
 
 
