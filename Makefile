@@ -7,7 +7,7 @@ OUT ?= demo-out
 .PHONY: demo test bench lint clean
 .DEFAULT_GOAL := demo
 
-demo: $(VENV)/.base
+demo: $(VENV)/.create
 	$(BIN)/bahu demo --out $(OUT)
 	@echo "Open $(OUT)/index.html"
 
@@ -25,17 +25,16 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check --fix src tests bench recipes
 	$(BIN)/mypy
 
-# The base install: no PyTorch, under 400 MB.
-$(VENV)/.base: pyproject.toml constraints.txt
+# torch and torchvision by name in the same command: a torch found first elsewhere would not fit torchvision.
+$(VENV)/.create: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch torchvision --editable '.[create]'
 	touch $@
 
-# torch and torchvision by name in the same command: a torch found first elsewhere would not fit torchvision.
 $(VENV)/.dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch torchvision --editable '.[create,web,scale,dev,recipes]'
-	touch $@ $(VENV)/.base
+	touch $@ $(VENV)/.create
 
 clean:
 	rm -rf $(VENV) demo-out build dist .pytest_cache .mypy_cache .ruff_cache

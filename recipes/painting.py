@@ -66,7 +66,7 @@ class Settings:
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:
     """`--drawer`, `--quality`, `--seed`, `--config` and `--set`, for `read_settings`."""
-    parser.add_argument("--drawer", help="default: that of --config, else fft")
+    parser.add_argument("--drawer", help="default: that of --config, else vqgan")
     parser.add_argument("--quality", default="normal", choices=QUALITY)
     parser.add_argument("--seed", default="0")
     parser.add_argument("--config", type=Path, metavar="SETTINGS", help="TOML file, or a PNG of bahu generate")

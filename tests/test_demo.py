@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from bahumukha.demo import Demo, Photo, Tour, read_credits, shipped_photos, show
+from bahumukha.demo import Demo, Making, Photo, Tour, read_credits, shipped_photos, show
 from bahumukha.errors import BahumukhaError, UsageError
 from bahumukha.zoo.fake import ColourEncoder
 from tests.search.pictures import draw
@@ -261,3 +261,24 @@ def test_gaps_in_the_credits_are_named(tmp_path: Path, text: str | None, message
         (tmp_path / "CREDITS.md").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=message):
         read_credits(tmp_path)
+
+
+def test_makes_pictures_by_the_commands_that_the_page_names(photos: list[Photo], tmp_path: Path) -> None:
+    small = ("--size", "32x32", "--steps", "2", "--set", "cutouts.sizes=[96]", "--set", "cutouts.count=2")
+    makings = [Making("a red & <b>apple</b>", "Painted.", small), Making("a car", "Two.", (*small, "-n", "2"))]
+    folder = tmp_path / "a b"
+    for _ in range(2):  # what an earlier demo made is replaced
+        demo = show(photos, ColourEncoder(), folder, TOUR, makings)
+    assert [len(each.pictures) for each in demo.made] == [1, 2]
+    made = [path for each in demo.made for path in each.pictures]
+    assert sorted(made) == sorted((folder / "made").glob("*.png"))
+    page = Page(demo.page.read_text(encoding="utf-8"))
+    shown = {folder / unquote(attributes["src"] or "") for tag, attributes in page.elements if tag == "img"}
+    assert set(made) <= shown
+    assert all(each.making.command in page.text for each in demo.made) and "<b>apple</b>" in page.text
+
+
+def test_a_making_that_fails_is_named_and_the_rest_is_there(photos: list[Photo], tmp_path: Path) -> None:
+    with pytest.raises(BahumukhaError, match=r"bahu generate 'a car' --drawer crayon --out made: ended with 1"):
+        show(photos, ColourEncoder(), tmp_path / "out", TOUR, [Making("a car", "", ("--drawer", "crayon"))])
+    assert "a red door" in (tmp_path / "out/index.html").read_text(encoding="utf-8")

@@ -17,13 +17,13 @@ from bahumukha.zoo import load
 
 def test_writes_the_page_and_says_where(tmp_path: Path, tiny_clip: Path, bahu: Any, data_home: Path) -> None:
     out = tmp_path / "shown"
-    code, text, _ = bahu("demo", "--out", out, "--model", tiny_clip, "--no-open")
+    code, text, _ = bahu("demo", "--no-create", "--out", out, "--model", tiny_clip, "--no-open")
     assert code == 0
     assert str(out / "index.html") in text
     assert (out / "index.html").is_file()
     assert not data_home.exists()
 
-    code, text, _ = bahu("demo", "--out", out, "--model", tiny_clip, "--json")
+    code, text, _ = bahu("demo", "--no-create", "--out", out, "--model", tiny_clip, "--json")
     [line] = text.splitlines()
     told = json.loads(line)
     assert code == 0
@@ -33,10 +33,24 @@ def test_writes_the_page_and_says_where(tmp_path: Path, tiny_clip: Path, bahu: A
     assert told["seconds"] > 0
 
 
+def test_makes_pictures_where_pytorch_is(
+    tmp_path: Path, tiny_clip: Path, bahu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("bahumukha.demo.tour.make", lambda makings, folder: asked.append(len(makings)) or iter(()))
+    bahu("demo", "--out", tmp_path / "a", "--model", tiny_clip)
+    assert asked.pop() > 1
+    monkeypatch.setattr("bahumukha.demo.making.find_spec", lambda name: None)
+    code, _, err = bahu("demo", "--out", tmp_path / "b", "--model", tiny_clip)
+    assert code == 0 and asked.pop() == 0 and "pip install 'bahumukha[create]'" in err
+    code, out, err = bahu("demo", "--out", tmp_path / "c", "--model", tiny_clip, "--create")
+    assert (code, out) == (1, "") and err.startswith("bahu: --create: ") and not (tmp_path / "c").exists()
+
+
 def test_opens_the_page_when_asked(tmp_path: Path, tiny_clip: Path, bahu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda address: bool(opened.append(address)))
-    code, _, err = bahu("demo", "--out", tmp_path / "a b", "--model", tiny_clip, "--open")
+    code, _, err = bahu("demo", "--no-create", "--out", tmp_path / "a b", "--model", tiny_clip, "--open")
     assert code == 0
     assert opened == [(tmp_path / "a b/index.html").as_uri()]
     assert "open" in err  # no browser answered
@@ -44,7 +58,7 @@ def test_opens_the_page_when_asked(tmp_path: Path, tiny_clip: Path, bahu: Any, m
 
 def test_refuses_a_folder_of_other_things(tmp_path: Path, tiny_clip: Path, bahu: Any) -> None:
     (tmp_path / "letter.txt").write_text("mine")
-    code, out, err = bahu("demo", "--out", tmp_path, "--model", tiny_clip, "--json")
+    code, out, err = bahu("demo", "--no-create", "--out", tmp_path, "--model", tiny_clip, "--json")
     assert (code, out) == (1, "")
     assert "--out" in err
     assert len(err.splitlines()) == 1

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from bahumukha.errors import BahumukhaError, ModelError, UsageError
+from bahumukha.generate.cutouts import CutoutConfig
 from bahumukha.generate.drawers import DrawerConfig
 from bahumukha.generate.guided import Painting, paint
 from bahumukha.generate.guided_config import QUALITY, GuidedConfig, seed_number, tier
@@ -572,3 +573,11 @@ def test_an_encoder_may_have_a_way_of_its_own_for_gradients() -> None:
     encoder = Guiding()
     list(Painting(config, [encoder]).steps())
     assert asked == [((3, 3, 16, 16), 16)] * 2 and not encoder.seen
+
+
+def test_cutouts_too_small_for_a_clip_are_refused_before_the_first_step() -> None:
+    encoder = ColourClip()
+    encoder.smallest_side = 48  # type: ignore[attr-defined]
+    config = GuidedConfig(prompt="red", size=(32, 32), cutouts=CutoutConfig(count=2, sizes=(64, 32)))
+    with pytest.raises(UsageError, match="cutouts.sizes has 32, and colours takes 48 pixels a side and more"):
+        Painting(config, [encoder])

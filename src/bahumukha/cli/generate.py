@@ -79,7 +79,7 @@ def generate(
     steps: Annotated[int | None, typer.Option(metavar="N", help="Steps (default: the quality's; 20 a frame).")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR|FILE.png", help="Where the pictures go.")] = Path("generated"),
     drawer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="vqgan, fft, pixel, strokes or line (default: fft).")
+        str | None, typer.Option(metavar="NAME", help="vqgan, fft, pixel, strokes or line (default: vqgan).")
     ] = None,
     quality: Annotated[
         str | None, typer.Option(metavar="TIER", help="draft, normal, better or best (default: normal).")

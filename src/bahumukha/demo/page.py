@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from urllib.parse import quote
 
+from bahumukha.demo.making import Made
 from bahumukha.demo.photos import Photo
 from bahumukha.demo.style import CSS
 from bahumukha.demo.tour import GENERATOR, LABELS, LEDGER, PHOTOS, Demo, Guess, Search, Similar
@@ -21,7 +22,8 @@ _DEFAULT_MODEL = "starter/clip"
 
 def render(demo: Demo) -> str:
     """The page as text."""
-    sections = [_intro(demo), _lesson(demo), _searches(demo), _similar(demo), _guesses(demo), _credits(demo)]
+    parts = (_intro, _lesson, _searches, _similar, _guesses, _made, _credits)
+    sections = [part(demo) for part in parts]
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -122,6 +124,30 @@ def _guesses(demo: Demo) -> str:
 <div class="cards">
 {_cards(demo.guesses)}</div>
 {_command(command)}</section>
+"""
+
+
+def _made(demo: Demo) -> str:
+    if not demo.made:
+        return ""
+    return f"""<section aria-labelledby="made">
+<h2 id="made">Pictures from sentences</h2>
+{"".join(_making(demo, each) for each in demo.made)}</section>
+"""
+
+
+def _making(demo: Demo, made: Made) -> str:
+    alt = escape(made.making.sentence)
+    pictures = "".join(
+        f'<figure><img src="{quote(path.relative_to(demo.folder).as_posix())}" alt="{alt}"></figure>\n'
+        for path in made.pictures
+    )
+    return f"""<article>
+<h3>“{escape(made.making.sentence)}”</h3>
+<p class="note">{escape(made.making.how)}</p>
+<div class="row made">
+{pictures}</div>
+{_command(made.making.command)}</article>
 """
 
 

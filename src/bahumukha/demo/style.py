@@ -33,6 +33,8 @@ figcaption { font-size: .9rem; padding-top: .25rem; font-variant-numeric: tabula
 .chosen img { outline: 3px solid var(--accent); outline-offset: -3px; }
 .chosen figcaption { color: var(--accent); font-weight: 600; }
 .faded img { opacity: .45; filter: saturate(.4); }
+.row.made { grid-template-columns: repeat(auto-fill, minmax(8.5rem, 13rem)); }
+.row.made img { aspect-ratio: 1; border-radius: .5rem; background: #fff; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 1rem; }
 .cards.wide { grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; overflow: hidden; }

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bahumukha.demo.making import Made, Making, make
 from bahumukha.demo.photos import Photo
 from bahumukha.errors import UsageError
 
@@ -92,6 +93,7 @@ class Demo:
     guesses: list[Guess]
     searches: list[Search]
     similar: list[Similar]
+    made: list[Made] = field(default_factory=list)
 
     @property
     def page(self) -> Path:
@@ -102,8 +104,16 @@ class Demo:
         return self.folder / SHEET
 
 
-def show(photos: Sequence[Photo], encoder: ImageTextEncoder, folder: Path, tour: Tour | None = None) -> Demo:
+def show(
+    photos: Sequence[Photo],
+    encoder: ImageTextEncoder,
+    folder: Path,
+    tour: Tour | None = None,
+    makings: Sequence[Making] = (),
+) -> Demo:
     """Take the tour and write its page and contact sheet into `folder`, new, empty, or of an earlier demo.
+
+    makings: pictures that are made besides; the page is there before the first, and again after each.
 
     Raises UsageError for a folder with other things in it or that cannot be written, and what the parts raise.
     """
@@ -112,6 +122,9 @@ def show(photos: Sequence[Photo], encoder: ImageTextEncoder, folder: Path, tour:
     demo = take_tour(photos, encoder, folder, tour)
     demo.page.write_text(render(demo), encoding="utf-8")
     _draw_sheet(demo)
+    for made in make(makings, folder):
+        demo = replace(demo, made=[*demo.made, made])
+        demo.page.write_text(render(demo), encoding="utf-8")
     return demo
 
 

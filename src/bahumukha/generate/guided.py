@@ -90,6 +90,8 @@ class Painting:
     ):
         """As `paint`. A drawer begins as it comes, unless the config has a start."""
         self.config, self.encoders = config, list(encoders)
+        for encoder in self.encoders:
+            check_sides(config, encoder)
         self.seed = seed_number(config.seed)
         self.drawer = drawer or new_drawer(config, codec)
         self.size = (config.size[1], config.size[0])
@@ -379,6 +381,13 @@ def new_drawer(config: GuidedConfig, codec: ImageCodec | None = None) -> Drawer:
     )
     drawer = build_drawer(config.drawer, canvas)
     return MattedDrawer(drawer, config.matte) if config.matte.colour else drawer
+
+
+def check_sides(config: GuidedConfig, encoder: Encoder) -> None:
+    """Raises UsageError where cutouts are smaller than a CLIP takes them, which its `smallest_side` tells."""
+    least, smallest = getattr(encoder, "smallest_side", 1), min(config.cutouts.sizes)
+    if smallest < least:
+        raise UsageError(f"cutouts.sizes has {smallest}, and {encoder.name} takes {least} pixels a side and more")
 
 
 def check_loading(drawer: Drawer) -> None:

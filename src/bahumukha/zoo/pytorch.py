@@ -32,6 +32,9 @@ class TorchClip(ImageTextEncoder):
     Weights are frozen, and batch norms folded into them; gradients flow to the pixels.
     """
 
+    smallest_side = SMALLEST_SIDE
+    """Pixels of a tensor's sides, at least."""
+
     def __init__(self, name: str | Path = "starter/clip", *, device: str = "cpu", batch: int = 16):
         """Raises ModelError when the folder has no PyTorch weights, or weights of another architecture."""
         folder = find(name)
