@@ -57,7 +57,7 @@ def cutouts(**options: Any) -> list[Case]:
 CASES: list[Case] = [
     # drawers
     *drawer("fft", decay=1.5, saturation=0.5, rate=0.1, spread=0.2),
-    *drawer("pixel", columns=5, palette="[red, blue]", rate=0.1, spread=0.2),
+    *drawer("pixel", columns=5, palette="[red, blue]", decay=0.5, saturation=0.5, rate=0.1, spread=0.2),
     *[case for shape in SHAPES if shape != "square" for case in drawer("pixel", shape=shape)],
     *drawer("strokes", strokes=9, curves=2, min_width=0.04, max_width=0.2, reach=0.3, softness=2.0),
     *drawer("strokes", point_rate=0.05, width_rate=0.01, colour_rate=0.2),

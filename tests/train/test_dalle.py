@@ -15,7 +15,8 @@ from bahumukha.data.tokens import learn_tokenizer
 from bahumukha.data.views import ViewConfig
 from bahumukha.models.dalle import Dalle, DalleConfig, dalle_loss
 from bahumukha.nn.sampling import Sampling
-from bahumukha.train.dalle_config import DalleTraining, NetworkConfig, SamplesConfig, TextConfig
+from bahumukha.train.dalle import spoiled
+from bahumukha.train.dalle_config import BatchConfig, DalleTraining, NetworkConfig, SamplesConfig, TextConfig
 from bahumukha.train.dalle_validation import DalleValidation, plain_pictures
 from bahumukha.train.dalle_words import begin_with, captions_of, token_shares, words_of
 from tests.train.drawings import tiny_codec, write_drawings
@@ -112,6 +113,29 @@ def test_bits_a_code_and_what_captions_tell(drawings: Encoded, tmp_path: Path) -
     assert learned["bits"] < scores["bits"] - 1 and learned["told"] > 0.3
 
 
+def test_a_part_of_the_codes_is_read_as_others() -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(1000, (64, 100))
+    assert spoiled(ids, 0.0, 1000) is ids
+    read = spoiled(ids, 0.8, 1000)
+    parts = (read != ids).float().mean(1)  # of each picture
+    assert 0.3 < parts.mean() < 0.5 and parts.min() < 0.1 and 0.65 < parts.max() <= 0.9
+    assert 0 <= read.min() and read.max() < 1000
+
+
+def test_what_is_read_is_not_what_is_to_be_told() -> None:
+    torch.manual_seed(0)
+    model = Dalle(
+        DalleConfig(vocabulary=9, codes=7, grid=(2, 2), text_length=4, padded_to=4, width=16, layers=1, heads=2)
+    )
+    texts, ids = torch.tensor([[1, 2, 0, 0]]), torch.tensor([[1, 2, 3, 4]])
+    with torch.no_grad():
+        same, other = (float(dalle_loss(model, texts, ids, 0.0, read=read)["loss"]) for read in (ids, ids + 1))
+        told = model.head(model.hidden(texts, ids + 1)[1])
+    expected = torch.nn.functional.cross_entropy(told.flatten(0, 1), ids.flatten())
+    assert other == pytest.approx(float(expected)) and other != pytest.approx(same)
+
+
 # --- settings
 
 
@@ -120,6 +144,7 @@ def test_bits_a_code_and_what_captions_tell(drawings: Encoded, tmp_path: Path) -
     [
         (lambda: NetworkConfig(width=90), "width is 90; it must be a multiple of 4 x heads"),
         (lambda: NetworkConfig(text_length=4, padded_to=8), "padded_to is 8"),
+        (lambda: BatchConfig(drop_codes=1.5), "drop_codes is 1.5; it must be from 0 to 1"),
         (lambda: TextConfig(vocabulary=100), "vocabulary is 100"),
         (lambda: SamplesConfig(each=0), "each must be at least 1"),
         (lambda: DalleTraining(data=()), "data is empty"),

@@ -58,13 +58,14 @@ QUALITY: dict[str, dict[str, Any]] = {
 }
 """Tiers. Cutouts of several sizes: what holds at every size is a shape, and no pattern that fools a network."""
 
+_OF_SPECTRA: dict[str, Any] = {
+    "cutouts": {"zoom_area": (0.4, 1.0), "perspective": 0.15},
+    "rivals": {"weight": 1.0},
+    "losses": {"tv": 0.5, "range": {"weight": 5.0, "low": 0.05, "high": 0.95}},
+}
 OF_DRAWERS: dict[str, dict[str, Any]] = {
-    "fft": {
-        "cutouts": {"zoom_area": (0.4, 1.0), "perspective": 0.15},
-        "rivals": {"weight": 1.0},
-        "losses": {"tv": 0.5, "range": {"weight": 5.0, "low": 0.05, "high": 0.95}},
-        "drawer_options": {"decay": 1.5, "rate": 0.008},
-    },
+    "fft": _OF_SPECTRA | {"drawer_options": {"decay": 1.5, "rate": 0.008}},
+    "pixel": _OF_SPECTRA,
 }
 """What a drawer adds to a tier; `docs/log.md` tells what was tried."""
 

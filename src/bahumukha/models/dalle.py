@@ -319,14 +319,16 @@ def dalle_loss(
     ids: Tensor,
     text_weight: float = TEXT_WEIGHT,
     average: Callable[[Tensor], Tensor] = lambda count: count,
+    read: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Mean cross-entropies in nats: `text` of a word after the first, `picture` of a code; `loss`, their weighted sum.
 
     texts (B, T), ids (B, rows x columns). Padding is no word and is not asked for; the text's head computes the words
     only. With a `text_weight` of 0 it computes nothing. average: of a number over the processes that share the batch,
-    whose words all count alike, however many of them one process has.
+    whose words all count alike, however many of them one process has. read: codes that the network sees of the picture
+    in place of those that it is to tell.
     """
-    text, picture = model.hidden(texts, ids)
+    text, picture = model.hidden(texts, ids if read is None else read)
     of_picture = F.cross_entropy(model.head(picture).flatten(0, 1).float(), ids.flatten())
     if not text_weight:
         return {"loss": of_picture, "picture": of_picture}

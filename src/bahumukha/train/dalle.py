@@ -72,7 +72,8 @@ class DalleRun(FolderRun):
     def losses(self, batch: CodeBatch) -> dict[str, Tensor]:
         """`step` of `train.loop`: see `models.dalle.dalle_loss`."""
         texts, ids = batch.texts.to(self.device), batch.ids.to(self.device)
-        return dalle_loss(self.model, texts, ids, self.config.loss.text, processes.mean)
+        read = spoiled(ids, self.config.batch.drop_codes, self.model.config.codes)
+        return dalle_loss(self.model, texts, ids, self.config.loss.text, processes.mean, read)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text's tokens, as many as the model takes at most."""
@@ -171,6 +172,14 @@ class DalleRun(FolderRun):
         if words.vectors is not None:
             begin_with(model.words.weight, words.vectors)
         return model
+
+
+def spoiled(ids: Tensor, most: float, codes: int) -> Tensor:
+    """Codes (B, n) of which a part, from 0 to `most` for each picture, is replaced by any of `codes`."""
+    if not most:
+        return ids
+    replaced = torch.rand(ids.shape, device=ids.device) < most * torch.rand(len(ids), 1, device=ids.device)
+    return torch.where(replaced, torch.randint_like(ids, codes), ids)
 
 
 def _check_codes(model: DalleConfig, encoder: Encoder) -> None:

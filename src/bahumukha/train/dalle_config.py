@@ -88,6 +88,9 @@ class BatchConfig:
     """Pictures a step, over all processes."""
     drop_text: float = 0.1
     """Probability of the null caption instead of the picture's, which guidance needs; in [0, 1]."""
+    drop_codes: float = 0.0
+    """Largest part of a picture's codes that are read as others, at random; each picture's is anywhere from 0 up. A few
+    thousand pictures are soon known by heart from their first codes, and what the caption says is never needed."""
     group: int = 16
     """Batches whose captions are sorted by length before they are divided (`data.code_batches`); 1 for none."""
 
@@ -95,8 +98,9 @@ class BatchConfig:
         for name in ("size", "group"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
-        if not 0 <= self.drop_text <= 1:
-            raise ValueError(f"drop_text is {self.drop_text}; it must be from 0 to 1")
+        for name in ("drop_text", "drop_codes"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
 
 
 @dataclass(frozen=True)

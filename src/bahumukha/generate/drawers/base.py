@@ -122,6 +122,34 @@ class Drawer(ABC):
         return pixels.detach().to(self.device, torch.float32).clamp(0, 1)
 
 
+class DrawerOver(Drawer):
+    """A drawer that makes something of another's pictures, and whose variables are that other's."""
+
+    def __init__(self, inner: Drawer, config: DrawerConfig):
+        super().__init__(config)
+        self.inner = inner
+
+    def project(self) -> None:
+        """The other's own rules."""
+        self.inner.project()
+
+    def parameters(self) -> list[dict[str, Any]]:
+        """The other's groups."""
+        return self.inner.parameters()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The other's."""
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """As `Drawer.load_state_dict`."""
+        self.inner.load_state_dict(state)
+
+    def add_variable(self, name: str, value: Tensor, rate: float) -> Tensor:
+        """As `Drawer.add_variable`, beside the other's."""
+        return self.inner.add_variable(name, value, rate)
+
+
 def read_options(kind: type[Options], config: DrawerConfig, drawer: str) -> Options:
     """A drawer's own options as the dataclass they fill. Raises UsageError naming the drawer and the option."""
     known = {each.name: each for each in fields(kind)}  # type: ignore[arg-type]

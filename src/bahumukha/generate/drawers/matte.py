@@ -10,16 +10,14 @@ what only some of them want goes back to the ground. Where the matte is full or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bahumukha.errors import UsageError
-from bahumukha.generate.drawers.base import Drawer
+from bahumukha.generate.drawers.base import Drawer, DrawerOver
 from bahumukha.generate.drawers.strokes import CurveDrawer
 from bahumukha.generate.palettes import parse_colour
 
@@ -55,21 +53,21 @@ class MatteConfig:
             raise ValueError(f"shrink is {self.shrink}; it must be from 0 up and below the rate, {self.rate}")
 
 
-class MattedDrawer(Drawer):
+class MattedDrawer(DrawerOver):
     """Another drawer's pictures over a ground. Its variables are the other's, and `matte`: (B, 1, h, w).
 
     Raises UsageError for a drawer of strokes, whose ground is plain as it is.
     """
 
     def __init__(self, inner: Drawer, config: MatteConfig):
-        super().__init__(inner.config)
+        super().__init__(inner, inner.config)
         if isinstance(inner, CurveDrawer):
             raise UsageError("matte.colour: strokes lie on a plain ground as it is; leave it out, or take vqgan or fft")
-        self.inner, self._shrink = inner, config.shrink
+        self._shrink = config.shrink
         self._ground = torch.tensor(parse_colour(config.colour, "colour"), device=self.device).view(3, 1, 1) / 255
         rows, columns = (max(2, round(side / CELL)) for side in (self.height, self.width))
         inside = soft_disc((rows, columns), RADIUS, SOFTNESS)
-        self._matte = inner.add_variable("matte", ((2 * inside - 1) * SURE).expand(self.count, 1, -1, -1), config.rate)
+        self._matte = self.add_variable("matte", ((2 * inside - 1) * SURE).expand(self.count, 1, -1, -1), config.rate)
 
     def render(self) -> Tensor:
         """(B, 3, H, W) in [0, 1]."""
@@ -86,7 +84,7 @@ class MattedDrawer(Drawer):
     @torch.no_grad()
     def project(self) -> None:
         """The drawer's own rules, and the matte a little smaller."""
-        self.inner.project()
+        super().project()
         inside = self._matte.sigmoid()
         self._matte.sub_(4 * self._shrink * inside * (1 - inside)).clamp_(-MOST, MOST)
 
@@ -97,18 +95,6 @@ class MattedDrawer(Drawer):
         shown = ((self.checked(pixels) - self._ground).abs().amax(1, keepdim=True) > DIFFERENT).float()
         rows, columns = self._matte.shape[-2:]
         self._matte.copy_((2 * F.adaptive_avg_pool2d(shown, (rows, columns)) - 1) * SURE)
-
-    def parameters(self) -> list[dict[str, Any]]:
-        """The drawer's groups, and the matte's."""
-        return self.inner.parameters()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Copies of all variables, `matte` among them."""
-        return self.inner.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """As `Drawer.load_state_dict`."""
-        self.inner.load_state_dict(state)
 
 
 def soft_disc(size: tuple[int, int], radius: float, softness: float) -> Tensor:

@@ -1,20 +1,22 @@
 """A picture of cells of one colour each: squares, bricks, hexagons, triangles, diamonds, or stitches of knitting.
 
 Each shape tiles the plane, and each pixel belongs to the one cell that its centre lies in; drawing is then a look-up
-in a list of colours, whatever the shape.
+in a list of colours, whatever the shape. The colours are the means, cell by cell, of a picture that is moved as a
+spectrum (`fft`): moved each by itself, they become a grain that fools a network and shows nobody anything.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bahumukha.generate.drawers.base import Drawer, DrawerConfig, check_positive, clamp, read_options
+from bahumukha.generate.drawers.base import DrawerConfig, DrawerOver, check_positive, read_options
+from bahumukha.generate.drawers.fft import FftDrawer
 from bahumukha.generate.palettes import nearest, parse_palette
 
 
@@ -26,59 +28,63 @@ class PixelOptions:
     """Cells along the width of the picture."""
     palette: str | Sequence[str] | Sequence[Sequence[float]] | Tensor | None = None
     """What the cells are limited to: `parse_palette`'s text, names, or colours (N, 3) in [0, 1]; None: any colour."""
-    rate: float = 0.03
+    decay: float = 1.5
+    """Exponent of the spectrum beneath: above 1.5 larger areas, below it each cell more for itself."""
+    saturation: float = 1.0
+    """Of the spectrum's colours, as `fft` has it."""
+    rate: float = 0.01
+    """Of the spectrum."""
     spread: float = 0.05
-    """Standard deviation of the start's colours about a grey of 1/2."""
+    """Standard deviation of the random spectrum of the start, about a grey of 1/2."""
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
             raise ValueError(f"shape is {self.shape!r}; it must be one of {', '.join(SHAPES)}")
-        check_positive(self, "columns", "rate")
-        if self.spread < 0:
-            raise ValueError(f"spread is {self.spread}; it must be at least 0")
+        check_positive(self, "columns", "saturation", "rate")
+        if min(self.decay, self.spread) < 0:
+            raise ValueError("decay and spread must be at least 0")
         if self.palette is not None:
             object.__setattr__(self, "palette", read_palette(self.palette))
 
 
-class PixelDrawer(Drawer):
-    """One variable, `colours`: (B, cells, 3) in [0, 1].
+class PixelDrawer(DrawerOver):
+    """The variable is that of `FftDrawer`, `spectrum`.
 
     With a palette each cell shows the colour of it that is nearest (in RGB), and the gradient goes straight through.
-    A loaded picture is kept as the mean colour of each cell, and so exactly where cells have one colour.
+    A loaded picture is kept as the mean colour of each cell, as closely as a spectrum keeps a picture.
     """
 
     def __init__(self, config: DrawerConfig):
-        super().__init__(config)
         options = read_options(PixelOptions, config, "pixel")
+        beneath = {name: getattr(options, name) for name in ("decay", "saturation", "rate", "spread")}
+        super().__init__(FftDrawer(replace(config, options=beneath)), config)
         self.cells = cell_map(options.shape, self.height, self.width, options.columns).to(self.device)
         self._palette = None if options.palette is None else torch.as_tensor(options.palette).to(self.device)
-        cells = int(self.cells.max()) + 1
-        start = 0.5 + options.spread * torch.randn(self.count, cells, 3, generator=config.generator)
-        self._colours = self.add_variable("colours", start.clamp(0, 1), options.rate)
 
     def render(self) -> Tensor:
         """(B, 3, H, W) in [0, 1]."""
-        colours = clamp(self._colours, 0, 1)
+        colours = self._means(self.inner.render())  # (cells, B, 3)
         if self._palette is not None:
             shown = self._palette[nearest(colours, self._palette)]
             colours = shown + (colours - colours.detach())  # in this order the value is exactly the palette's
-        # An embedding, whose gradient is summed in the same order every time; that of plain indexing is not.
-        table = colours.permute(1, 0, 2).flatten(1)  # (cells, B 3)
-        return F.embedding(self.cells, table).permute(2, 0, 1).unflatten(0, (self.count, 3))
-
-    @torch.no_grad()
-    def project(self) -> None:
-        """Colours back to [0, 1]."""
-        self._colours.clamp_(0, 1)
+        return self._laid(colours)
 
     @torch.no_grad()
     def load_picture(self, pixels: Tensor) -> None:
         """The mean colour of each cell."""
-        flat = self.checked(pixels)[0].flatten(1).T.double()  # (H W, 3)
-        sums = torch.zeros(self._colours.shape[1], 3, dtype=flat.dtype, device=flat.device)
-        sums.index_add_(0, self.cells.flatten(), flat)
-        counts = self.cells.flatten().bincount(minlength=len(sums))
-        self._colours.copy_((sums / counts[:, None]).float())
+        self.inner.load_picture(self._laid(self._means(self.checked(pixels).double())).float())
+
+    def _means(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) -> mean colour of each cell, (cells, B, 3)."""
+        flat = pictures.permute(2, 3, 0, 1).flatten(0, 1).flatten(1)  # (H W, B 3)
+        counts = self.cells.flatten().bincount()[:, None]
+        sums = flat.new_zeros(len(counts), flat.shape[1]).index_add(0, self.cells.flatten(), flat)
+        return (sums / counts).unflatten(1, (-1, 3))
+
+    def _laid(self, colours: Tensor) -> Tensor:
+        """(cells, B, 3) -> (B, 3, H, W)."""
+        # An embedding, whose gradient is summed in the same order every time; that of plain indexing is not.
+        return F.embedding(self.cells, colours.flatten(1)).permute(2, 0, 1).unflatten(0, (-1, 3))
 
 
 def read_palette(palette: str | Sequence[str] | Sequence[Sequence[float]] | Tensor) -> Tensor:
