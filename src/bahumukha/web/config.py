@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bahumukha.errors import UsageError
@@ -53,7 +54,9 @@ class ServerConfig:
         if self.waiting < 1:
             raise UsageError(f"waiting is {self.waiting}; it must be at least 1")
         self.place  # noqa: B018 (complains of what is wrong with it)
-        for folder, root in zip(self.folders, map(resolved, self.folders), strict=True):
+        self.roots  # noqa: B018 (from now on)
+        for folder in self.folders:
+            root = resolved(folder)
             if not (is_url(root) or os.path.isdir(root) or (pack_of(root) == root and os.path.isfile(root))):
                 raise UsageError(
                     f"{text_of(os.fspath(folder))}: there is no such folder, shard (.tar) or table (.parquet)"
@@ -64,9 +67,9 @@ class ServerConfig:
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
 
-    @property
+    @cached_property
     def roots(self) -> tuple[str, ...]:
-        """The folders as the index names them."""
+        """The folders as the index names them. They stay what they were at the start: a name may become a link."""
         return tuple(dict.fromkeys(map(resolved, self.folders)))
 
     @property
