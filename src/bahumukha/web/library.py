@@ -188,7 +188,8 @@ class Library:
             return "FALSE", []
         if not self.config.roots and len(roots) > MOST_PLACES:
             return "TRUE", []  # all that is indexed; what lies in none of them is left out of each page
-        return within(roots)
+        condition, values = within(roots)
+        return condition, [*values]
 
     def facets(self) -> dict[str, list[tuple[str, int]]]:
         """What one can filter by: years, cameras and types, with how many pictures there are of each."""
