@@ -21,7 +21,7 @@ from bahumukha.search.records import Picture
 from bahumukha.search.store import Ledger
 from bahumukha.web import opening
 from bahumukha.web.config import ServerConfig
-from bahumukha.web.opening import Showable, told
+from bahumukha.web.opening import Opener, Showable, told
 from bahumukha.zoo.fake import ColourEncoder
 from tests.search.packs import named, picture_bytes, write_parquet, write_tar
 from tests.search.pictures import draw
@@ -270,6 +270,9 @@ def test_a_pack_that_became_something_else(packs: Packs, change: Callable[[Packs
         assert client.get(f"{API}/pictures/{id}/full").status_code == 200
         change(packs)
         assert of_file(client, id) == {404}
+    # Nor by one who was let in before it did.
+    with Opener().opened(f"{packs.shard}/red-000.png", client.app.state.services.config.roots) as file:
+        assert file is None
 
 
 ODD = ("http://127.0.0.1:9/red.png", "memory://served/photos/red-031.png", "C:\\Windows\\red.png", "a//b.tar/red.png")

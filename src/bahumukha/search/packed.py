@@ -27,7 +27,7 @@ ROWS_AT_ONCE = 32
 """Of a table; a row group alone may hold a thousand pictures."""
 LARGEST_TAR = 1 << 62
 BUFFER = 1 << 20
-"""Bytes of a table that are read at once where a single row is looked for; else a row group's pictures all are."""
+"""Bytes of a table that are read at once."""
 
 _READING = (OSError, EOFError, ValueError, NotImplementedError, tarfile.TarError)
 """What reading a pack raises; pyarrow's exceptions are among these."""
@@ -161,8 +161,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _table(file: BinaryIO, name: str) -> Iterator[tuple[str, int, Any]]:
-    parquet = _parquet(name)
-    with parquet.ParquetFile(file) as table:
+    with _opened_table(file, name) as table:
         column = _column(table.schema_arrow, name)
         number = 0
         for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=[column]):
@@ -177,8 +176,7 @@ def rows_around(file: BinaryIO, name: str, number: int) -> tuple[int, list[Any]]
     """The cells of pictures next to each other, among which row `number` is, and the first one's number; none where
     there is no such row. Of the row's group what stands before is read as well, in pieces.
     """
-    parquet = _parquet(name)
-    with parquet.ParquetFile(file, buffer_size=BUFFER) as table:
+    with _opened_table(file, name) as table:
         column = _column(table.schema_arrow, name)
         first = 0
         for group in range(table.num_row_groups):
@@ -193,12 +191,13 @@ def rows_around(file: BinaryIO, name: str, number: int) -> tuple[int, list[Any]]
     return number, []
 
 
-def _parquet(name: str) -> Any:
+def _opened_table(file: BinaryIO, name: str) -> Any:
+    """To be read page by page: by itself pyarrow takes a whole row group of pictures into memory first."""
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise UsageError(f"{text_of(name)}: reading Parquet takes pyarrow; {remote.INSTALL}") from error
-    return parquet
+    return parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
 
 
 def _column(schema: Any, name: str) -> str:
