@@ -12,7 +12,7 @@ import pytest
 
 from bahumukha.errors import ImageError, UsageError
 from bahumukha.search import PictureIndex
-from bahumukha.search.packed import read_packed
+from bahumukha.search.contents import read_packed
 from bahumukha.search.paths import pack_of, resolved, under, within
 from bahumukha.search.reading import source_of
 from bahumukha.search.store import Ledger

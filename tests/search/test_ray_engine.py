@@ -6,6 +6,7 @@ One cluster for the module; its processes import the package afresh, which is mo
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -27,8 +28,9 @@ from bahumukha import zoo
 from bahumukha.errors import ModelError, ModelMismatch, PictureIndexError, UsageError
 from bahumukha.search import IndexProgress, IndexReport, PictureIndex
 from bahumukha.search.engines.ray import RayEngine
-from bahumukha.search.store import Ledger
+from bahumukha.search.places import open_store
 from bahumukha.zoo.fake import COLOURS, ColourEncoder
+from bench.postgres import MODULE, Server
 from tests.search.indexing import SlowEncoder
 from tests.search.packs import named, write_parquet, write_tar
 from tests.search.pictures import fill
@@ -159,12 +161,12 @@ PICTURES, BROKEN = 120, 3
 def rows(index: PictureIndex) -> list[tuple]:
     """All that the ledger says but numbers of rows, without embeddings, by path."""
     columns = "path, folder, name, size, mtime_ns, content, error, width, height, format, taken, camera, dhash"
-    with Ledger(index.path) as ledger:
+    with open_store(index.path) as ledger:
         return ledger.select(f"SELECT {columns}, embedding IS NULL FROM files ORDER BY path")
 
 
 def embeddings(index: PictureIndex) -> np.ndarray:
-    with Ledger(index.path) as ledger:
+    with open_store(index.path) as ledger:
         found = ledger.select("SELECT embedding FROM files WHERE embedding IS NOT NULL ORDER BY path")
     matrix = np.stack([np.frombuffer(blob, "<f2").astype(np.float32) for (blob,) in found])
     return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
@@ -210,6 +212,54 @@ def test_two_workers_and_one_process_make_the_same_ledger(
         assert [match.score for match in one] == pytest.approx([match.score for match in other], abs=1e-4)
     again = there.index(sources, engine=cluster.engine())
     assert counts(again) == {"unchanged": PICTURES, "failed": BROKEN}
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """The URL of an empty one."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    pytest.importorskip(MODULE, reason=f"{MODULE}, which carries the server, is not installed")
+    with Server(settings={"fsync": "off"}) as server:
+        yield server.new_database()
+
+
+def test_command_into_a_database_and_one_process_into_a_file_make_the_same_ledger(
+    cluster: Cluster, sources: list[str], tiny_clip: Path, tmp_path: Path, database: str
+) -> None:
+    here, there = PictureIndex(tmp_path / "here.db", tiny_clip), PictureIndex(database, tiny_clip)
+    expected = here.index(sources)
+    assert counts(expected) == {"added": PICTURES, "failed": BROKEN}
+
+    def bahu_index() -> dict[str, Any]:
+        options = ["--engine", "ray", "--address", cluster.address, "--store", database, "--model", tiny_clip, "--json"]
+        command = [sys.executable, "-m", "bahumukha", "index", *sources, *options]
+        ran = subprocess.run(command, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        assert "Traceback" not in ran.stderr and ran.stderr.count("\n") <= BROKEN + 1, ran.stderr
+        return json.loads(ran.stdout) | {"seconds": 0}
+
+    reports = [bahu_index(), expected.to_json() | {"seconds": 0}]
+    for report in reports:
+        report["failed"].sort(key=lambda each: each["path"])
+    assert reports[0] == reports[1]
+    assert_same(there, here)
+    with open_store(here.path) as one, open_store(there.path) as other:
+        assert one.roots() == other.roots() and one.packs() == other.packs() != []
+        assert (one.model, one.fact("fingerprint")) == (other.model, other.fact("fingerprint"))
+    packed = Path(sources[2]).parent / "s-1.tar"
+    questions: list[dict[str, Any]] = [{"query": f"{colour} thing", "top": 20} for colour in COLOURS]
+    questions += [
+        {"query": "red", "folders": [packed], "where": "name ~ 1", "top": 20},
+        {"query": "blue", "plus": ["0.5:green"], "minus": ["red"], "top": 20},
+    ]
+    for question in questions:
+        ours, theirs = here.search(**question), there.search(**question)
+        assert [match.path for match in theirs] == [match.path for match in ours] and ours, question
+        assert [match.score for match in theirs] == pytest.approx([match.score for match in ours], abs=1e-4)
+    ours, theirs = (index.similar(here.search("red")[0].path, top=20) for index in (here, there))
+    assert [match.path for match in theirs] == [match.path for match in ours] and len(ours) == 20
+    again = bahu_index()
+    assert (again["added"], again["unchanged"], len(again["failed"])) == (0, PICTURES, BROKEN)
 
 
 def test_killed_actor_and_killed_workers_cost_no_picture(cluster: Cluster, sources: list[str], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from bahumukha.web.config import ServerConfig
 from bahumukha.web.files import shipped
 from bahumukha.web.services import Services
 from bahumukha.zoo.fake import ColourEncoder
+from tests.search.packs import named, write_parquet, write_tar
 from tests.search.pictures import draw
 from tests.web.conftest import KINDS, serving
 
@@ -88,7 +89,7 @@ def open_page(browser: Any, address: str, request: pytest.FixtureRequest) -> Ite
         pytest.skip(f"no chromium on this machine: {request.node.name} is not tried")
     contexts, complaints = [], []
 
-    def open_page(path: str = "/", **options: Any) -> Any:
+    def open_page(path: str = "/", server: str = address, **options: Any) -> Any:
         settings = {"viewport": {"width": 1200, "height": 800}, "locale": "en-GB", "reduced_motion": "reduce"}
         context = browser.new_context(**settings | options)
         context.set_default_timeout(PATIENCE)
@@ -104,7 +105,7 @@ def open_page(browser: Any, address: str, request: pytest.FixtureRequest) -> Ite
                 complaints.append(message.text)
 
         page.on("console", complain)
-        page.goto(address + path)
+        page.goto(server + path)
         page.wait_for_selector("html[data-ready]")
         return page
 
@@ -189,6 +190,30 @@ def test_search_by_a_picture_and_filters(open_page: Any, tmp_path: Path) -> None
     page.wait_for_selector("#gallery .empty")
     page.click("#filters button[type=reset]")
     page.wait_for_selector("#gallery .tile")
+
+
+def test_pictures_in_a_shard_and_in_a_table(open_page: Any, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from bahumukha.search import PictureIndex
+
+    packs = (write_tar(tmp_path / "s.tar", named(range(4))), write_parquet(tmp_path / "t.parquet", named(range(4, 8))))
+    PictureIndex(tmp_path / "index.db", ColourEncoder()).index(packs)
+    config = ServerConfig(packs, tmp_path / "index.db", tmp_path / "created", making=KINDS)
+    with serving(create_app(config, encoder=ColourEncoder())) as other:
+        page = open_page("/?q=red", other)
+        settled(page, "best first")
+        page.wait_for_function("() => document.querySelectorAll('#gallery img.there:not(.lost)').length === 8")
+        assert first_names(page, 1) == ["red-000.png"]
+        for name, pack in (("red-000.png", packs[0]), ("000002", packs[1])):
+            page.click(f"#gallery .tile > button[aria-label='{name}']")
+            page.wait_for_function("() => document.querySelector('#lightbox img:not(.under)').naturalWidth === 48")
+            page.wait_for_selector(f"#lightbox dd >> text='{pack}'")
+            if pack == packs[0]:
+                shot(page, "packed")
+                page.keyboard.press("Escape")
+        page.click("#lightbox >> text=Similar pictures")
+        page.wait_for_selector("#lightbox[open]", state="detached")
+        page.wait_for_function("() => document.querySelectorAll('#gallery img.there:not(.lost)').length === 7")
 
 
 def test_ask(open_page: Any, tmp_path: Path) -> None:

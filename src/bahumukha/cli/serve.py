@@ -33,9 +33,11 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     folders: Annotated[
-        Optional[list[Path]],  # noqa: UP045 (typer reads this one)
+        Optional[list[str]],  # noqa: UP045 (typer reads this one)
         typer.Argument(
-            metavar="[FOLDER...]", help="Only pictures in these are shown; new ones are indexed. [default: all indexed]"
+            metavar="[FOLDER...]",
+            help="Only pictures in these are shown; new ones are indexed. Shards (.tar), Parquet files and URLs too. "
+            "[default: all indexed]",
         ),
     ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",

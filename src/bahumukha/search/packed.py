@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from bahumukha.errors import BahumukhaError, UsageError
 from bahumukha.search import remote
-from bahumukha.search.paths import PACKED, is_url, pack_of, packed_path, text_of
+from bahumukha.search.paths import PACKED, is_url, packed_path, text_of
 from bahumukha.search.reading import Unreadable, Work
 from bahumukha.search.records import Row
 
@@ -25,6 +25,12 @@ COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "picture", "image_bytes
 """Of a table, looked at in this order for pictures; else its only column of bytes."""
 ROWS_AT_ONCE = 32
 """Of a table; a row group alone may hold a thousand pictures."""
+LARGEST_TAR = 1 << 62
+BUFFER = 1 << 20
+"""Bytes of a table that are read at once."""
+
+_READING = (OSError, EOFError, ValueError, NotImplementedError, tarfile.TarError)
+"""What reading a pack raises; pyarrow's exceptions are among these."""
 
 
 @dataclass(slots=True)
@@ -66,25 +72,6 @@ def unpacked(todo: Iterable[Work | Pack]) -> Iterator[Work | End]:
         yield End(each.path, count, error)
 
 
-def read_packed(path: str) -> bytes:
-    """The bytes of one picture at a path that lies in a pack. Raises Unreadable."""
-    pack = pack_of(path)
-    assert pack is not None
-    name = path[len(pack) + 1 :]
-    with _opened(pack) as file:
-        if pack.lower().endswith(".tar"):
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for member in tar:
-                    if _clean(member.name) == name:
-                        return _member(tar, member)
-        else:
-            row = name.partition("-")[0]
-            data = _bytes_of(_row(file, pack, int(row))) if row.isdigit() else None
-            if data is not None:
-                return data
-    raise Unreadable(f"{text_of(path)}: is not there any more")
-
-
 def _pictures(pack: Pack) -> Iterator[Work]:
     seen: set[str] = set()
     with _opened(pack.path) as file:
@@ -107,13 +94,20 @@ def _members(pack: Pack, file: BinaryIO) -> Iterator[tuple[str, int, Any]]:
 
 @contextmanager
 def _opened(pack: str) -> Iterator[BinaryIO]:
-    """The pack, to be read; what fails on the way becomes Unreadable that names it."""
+    with naming(pack), remote.open_stream(pack) if is_url(pack) else open(pack, "rb") as file:
+        yield file
+
+
+@contextmanager
+def naming(pack: str) -> Iterator[None]:
+    """What fails while a pack is read becomes Unreadable that names it."""
     try:
-        with remote.open_stream(pack) if is_url(pack) else open(pack, "rb") as file:
-            yield file
+        yield
     except BahumukhaError:
         raise
-    except (OSError, EOFError, ValueError, tarfile.TarError) as error:  # pyarrow's exceptions are among these
+    except Exception as error:
+        if not (isinstance(error, _READING) or is_url(pack)):  # each store's package has exceptions of its own
+            raise
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120] or "cut off"
         raise Unreadable(f"{text_of(pack)}: cannot be read to its end: {reason}") from error
 
@@ -122,13 +116,28 @@ def _opened(pack: str) -> Iterator[BinaryIO]:
 
 
 def _tar(file: BinaryIO) -> Iterator[tuple[str, int, Any]]:
+    for name, member, tar in tar_pictures(file):
+        yield name, member.size, lambda tar=tar, member=member: _member(tar, member)
+
+
+def tar_pictures(file: BinaryIO) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
+    """The pictures of a shard from where `file` stands, with their names in the ledger; headers alone are read.
+
+    Raises TarError, also for a header that leads back, from which tarfile would go round for ever.
+    """
     from bahumukha.images import EXTENSIONS
 
+    last = -1
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
+            if not 0 <= member.size < LARGEST_TAR or member.offset <= last:
+                raise tarfile.ReadError("a header that leads nowhere")
+            last = member.offset
             name = _clean(member.name)
-            if member.isfile() and os.path.splitext(name)[1].lower() in EXTENSIONS and not _is_hidden(name):
-                yield name, member.size, lambda member=member: _member(tar, member)
+            # A sparse file's size is whatever its header says.
+            is_plain = member.isfile() and not member.issparse()
+            if is_plain and os.path.splitext(name)[1].lower() in EXTENSIONS and not _is_hidden(name):
+                yield name, member, tar
             tar.members = []  # type: ignore[attr-defined]  # it would remember every header
 
 
@@ -152,37 +161,43 @@ def _is_hidden(name: str) -> bool:
 
 
 def _table(file: BinaryIO, name: str) -> Iterator[tuple[str, int, Any]]:
-    parquet = _parquet(name)
-    with parquet.ParquetFile(file) as table:
+    with _opened_table(file, name) as table:
         column = _column(table.schema_arrow, name)
         number = 0
         for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=[column]):
             for value in batch.column(0):
                 cell = value.as_py()
-                data = _bytes_of(cell)
-                yield _row_name(number, cell), len(data or b""), lambda data=data: _present(data)
+                data = bytes_of(cell)
+                yield row_name(number, cell), len(data or b""), lambda data=data: _present(data)
                 number += 1
 
 
-def _row(file: BinaryIO, name: str, number: int) -> Any:
-    """The cell of one picture; only its row group is read."""
-    parquet = _parquet(name)
-    with parquet.ParquetFile(file) as table:
+def rows_around(file: BinaryIO, name: str, number: int) -> tuple[int, list[Any]]:
+    """The cells of pictures next to each other, among which row `number` is, and the first one's number; none where
+    there is no such row. Of the row's group what stands before is read as well, in pieces.
+    """
+    with _opened_table(file, name) as table:
         column = _column(table.schema_arrow, name)
+        first = 0
         for group in range(table.num_row_groups):
             rows = table.metadata.row_group(group).num_rows
-            if number < rows:
-                return table.read_row_group(group, columns=[column]).column(0)[number].as_py()
-            number -= rows
-    return None
+            if number >= first + rows:
+                first += rows
+                continue
+            for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[group], columns=[column]):
+                if number < first + batch.num_rows:
+                    return first, batch.column(0).to_pylist()
+                first += batch.num_rows
+    return number, []
 
 
-def _parquet(name: str) -> Any:
+def _opened_table(file: BinaryIO, name: str) -> Any:
+    """To be read page by page: by itself pyarrow takes a whole row group of pictures into memory first."""
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise UsageError(f"{text_of(name)}: reading Parquet takes pyarrow; {remote.INSTALL}") from error
-    return parquet
+    return parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
 
 
 def _column(schema: Any, name: str) -> str:
@@ -204,7 +219,8 @@ def _column(schema: Any, name: str) -> str:
     return column
 
 
-def _bytes_of(cell: Any) -> bytes | None:
+def bytes_of(cell: Any) -> bytes | None:
+    """A picture as a cell of the table holds it; None where it holds none."""
     data = cell.get("bytes") if isinstance(cell, dict) else cell
     return data if isinstance(data, bytes) else None
 
@@ -213,7 +229,7 @@ def _present(data: bytes | None) -> bytes:
     return b"" if data is None else data
 
 
-def _row_name(number: int, cell: Any) -> str:
+def row_name(number: int, cell: Any) -> str:
     """The row's number, and behind it the name that the table has for the picture."""
     said = cell.get("path") if isinstance(cell, dict) else None
     name = str(said).replace("\\", "/").rpartition("/")[2] if said else ""

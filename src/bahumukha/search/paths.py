@@ -17,8 +17,9 @@ PACKED = {".tar": "WEBDATASET", ".parquet": "PARQUET"}
 
 
 def is_url(path: str) -> bool:
-    """Whether this names something in an object store rather than on a disk."""
-    return "://" in path
+    """Whether this names something in an object store rather than on a disk; a picture in a shard may have any name."""
+    scheme, sign, _ = path.partition("://")
+    return bool(sign) and "/" not in scheme
 
 
 def resolved(path: str | os.PathLike[str]) -> str:
@@ -74,8 +75,8 @@ def within(paths: Sequence[str]) -> tuple[str, list[bytes]]:
     if not paths:
         return "TRUE", []
     parts, values = [], []
-    for path in map(os.fsencode, paths):
-        separator = b"/" if b"://" in path else os.fsencode(os.sep)
+    for name in paths:
+        path, separator = os.fsencode(name), b"/" if is_url(name) else os.fsencode(os.sep)
         stem = path.rstrip(separator)
         parts.append("path = ? OR (path >= ? AND path < ?)")
         values += [path, stem + separator, stem + bytes([separator[0] + 1])]

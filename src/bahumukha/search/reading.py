@@ -99,9 +99,9 @@ def _raise_known(work: Work) -> NoReturn:
 
 
 def _fetched(path: str) -> bytes:
-    from bahumukha.search import packed, remote
+    from bahumukha.search import contents, remote
 
-    return packed.read_packed(path) if pack_of(path) is not None else remote.read_bytes(path)
+    return contents.read_packed(path) if pack_of(path) is not None else remote.read_bytes(path)
 
 
 def _read(work: Work) -> tuple[bytes | None, bytes]:

@@ -18,6 +18,8 @@ from bahumukha.search.paths import PACKED
 from bahumukha.search.reading import Unreadable
 
 INSTALL = "pip install 'bahumukha[scale]'"
+PATIENCE = 20.0
+"""Seconds that someone who wants to see one picture waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,35 @@ def read_bytes(url: str) -> bytes:
         raise
     except Exception as error:  # each store's package has exceptions of its own
         raise Unreadable(f"{url}: cannot be read: {_reason(error)}") from error
+
+
+def read_part(url: str, start: int, size: int) -> bytes:
+    """At most `size` bytes of an object from `start` on, in PATIENCE seconds where its store's package can be told so.
+
+    Raises Unreadable.
+    """
+    try:
+        system, path = _place(url)
+        return bytes(system.cat_file(path, start=start, end=start + size, **_hurry(system)))
+    except UsageError:
+        raise
+    except Exception as error:  # each store's package has exceptions of its own
+        raise Unreadable(f"{url}: cannot be read: {_reason(error)}") from error
+
+
+def look(url: str) -> Object:
+    """What a store tells of one object, in PATIENCE seconds as above. Raises Unreadable."""
+    try:
+        system, path = _place(url)
+        return _object(url, system.info(path, **_hurry(system)))
+    except UsageError:
+        raise
+    except Exception as error:  # each store's package has exceptions of its own
+        raise Unreadable(f"{url}: cannot be read: {_reason(error)}") from error
+
+
+def _hurry(system: Any) -> dict[str, float]:
+    return {"timeout": PATIENCE} if system.async_impl else {}
 
 
 def open_stream(url: str) -> BinaryIO:

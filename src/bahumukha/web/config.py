@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bahumukha.errors import UsageError
 from bahumukha.runtime import data_home
+from bahumukha.search.paths import is_url, pack_of, resolved, text_of
 from bahumukha.search.places import Place, place_of
 
 SHORTEST_TOKEN = 12
@@ -20,8 +22,8 @@ MAKING = "bahumukha.web.making"
 class ServerConfig:
     """All of a server's settings. Raises UsageError naming the option."""
 
-    folders: tuple[Path, ...] = ()
-    """Of which pictures may be shown; none for every folder that is indexed."""
+    folders: tuple[Path | str, ...] = ()
+    """Of which pictures may be shown: folders, shards, tables, and URLs of such; none for all that is indexed."""
     index: Path | None = None
     """The ledger; None for the user's own."""
     created: Path | None = None
@@ -52,19 +54,23 @@ class ServerConfig:
         if self.waiting < 1:
             raise UsageError(f"waiting is {self.waiting}; it must be at least 1")
         self.place  # noqa: B018 (complains of what is wrong with it)
+        self.roots  # noqa: B018 (from now on)
         for folder in self.folders:
-            if not folder.is_dir():
-                raise UsageError(f"{folder}: there is no such folder")
+            root = resolved(folder)
+            if not (is_url(root) or os.path.isdir(root) or (pack_of(root) == root and os.path.isfile(root))):
+                raise UsageError(
+                    f"{text_of(os.fspath(folder))}: there is no such folder, shard (.tar) or table (.parquet)"
+                )
 
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
 
-    @property
+    @cached_property
     def roots(self) -> tuple[str, ...]:
-        """The folders as the index names them."""
-        return tuple(dict.fromkeys(os.path.realpath(folder) for folder in self.folders))
+        """The folders as the index names them. They stay what they were at the start: a name may become a link."""
+        return tuple(dict.fromkeys(map(resolved, self.folders)))
 
     @property
     def place(self) -> Place:

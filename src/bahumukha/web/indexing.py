@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from bahumukha.errors import UsageError
-from bahumukha.search.paths import text_of
 from bahumukha.web.config import ServerConfig
+from bahumukha.web.opening import told
 from bahumukha.web.process import WorkerProcess
 
 JOB = "index"
@@ -66,12 +66,13 @@ class Indexer:
         if "report" in message:
             report = message["report"]
             # File names need not be text; what goes over the line has to be.
-            failed = [{key: text_of(said) for key, said in each.items()} for each in report["failed"][:MOST_FAILED]]
+            failed = [{key: told(said) for key, said in each.items()} for each in report["failed"][:MOST_FAILED]]
             changes = {"failed": failed, "done": self._state["total"] or 0, "error": None}
         elif message["event"] == "progress":
             changes = {"done": message["done"], "total": message["total"]}
         elif message["event"] in ("done", "failed", "stopped"):
-            changes = {"running": False, "error": message.get("error")}
+            error = message.get("error")
+            changes = {"running": False, "error": None if error is None else told(error)}
         with self._lock:
             if run != self._run:
                 return

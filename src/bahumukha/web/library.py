@@ -1,4 +1,4 @@
-"""The pictures that may be shown: what the ledger says of them, and their files, never one outside the folders.
+"""The pictures that may be shown: what the ledger says of them, and their bytes, never of one outside the folders.
 
 Connections to the ledger are kept open and lent out, as opening one costs more than most questions do.
 """
@@ -6,7 +6,6 @@ Connections to the ledger are kept open and lent out, as opening one costs more 
 from __future__ import annotations
 
 import os
-import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bahumukha.search.paths import text_of, under, within
+from bahumukha.search.paths import is_url, pack_of, under, within
 from bahumukha.search.places import Place, exists, open_store
 from bahumukha.search.records import Store, parts
 from bahumukha.search.where import Condition, compile_where
 from bahumukha.web.config import ServerConfig
 from bahumukha.web.errors import NotFound
+from bahumukha.web.opening import Opener, Showable, told
 
 MOST_FACETS = 100
+MOST_PLACES = 200
+"""Folders and packs that are told apart where all that is indexed is shown; a database takes no longer condition."""
 
 _COLUMNS = "id, path, content, width, height, format, taken, camera, latitude, longitude, size"
 
@@ -45,7 +47,12 @@ class Shown:
 
     @property
     def name(self) -> str:
-        return text_of(os.path.basename(self.path))
+        return told(self.path).rpartition("/" if is_url(self.path) else os.sep)[2]
+
+    @property
+    def is_far(self) -> bool:
+        """Whether it comes from an object store, which may let one wait."""
+        return is_url(pack_of(self.path) or self.path)
 
 
 class Library:
@@ -53,6 +60,7 @@ class Library:
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
+        self._opener = Opener()
         self._idle: list[tuple[tuple[int, int], Store]] = []
         self._lock = threading.Lock()
         self._was_made = False
@@ -95,8 +103,11 @@ class Library:
             self._idle.append((_identity(self.config.place), ledger))
 
     def roots(self, ledger: Store) -> list[str]:
-        """The folders of which pictures may be shown."""
-        return list(self.config.roots) or [root.path for root in ledger.roots()]
+        """The folders, packs and stores of which pictures may be shown."""
+        if self.config.roots:
+            return list(self.config.roots)
+        roots = [root.path for root in ledger.roots()]
+        return roots + [pack for pack in ledger.packs() if not any(under(pack, root) for root in roots)]
 
     def covers(self, root: str) -> bool:
         """Whether a folder is indexed to its end."""
@@ -110,7 +121,7 @@ class Library:
         if not self.exists:
             return 0
         with self.ledger() as ledger:
-            inside, values = within([root] if root else self.roots(ledger))
+            inside, values = within([root]) if root else self._inside(ledger)
             return int(
                 ledger.select(f"SELECT count(*) FROM files WHERE {inside} AND embedding IS NOT NULL", values)[0][0]
             )
@@ -118,7 +129,7 @@ class Library:
     def rows(self, ledger: Store, ids: Sequence[int]) -> list[Shown]:
         """What is known of these pictures, in this order, without those whose files are gone or may not be shown."""
         found: dict[int, Shown] = {}
-        may_show = _Showable(self.roots(ledger))
+        may_show = Showable(self.roots(ledger))
         for part, marks in parts(ids):
             for row in ledger.select(f"SELECT {_COLUMNS} FROM files WHERE id IN ({marks})", part):
                 path = os.fsdecode(row[1])
@@ -145,21 +156,11 @@ class Library:
 
     @contextmanager
     def opened(self, shown: Shown) -> Iterator[BinaryIO]:
-        """The file of a picture. Raises NotFound for one that is gone, or lies outside the folders.
-
-        What is asked is where the open file lies, not its name: that may have become a link since.
-        """
+        """A picture's bytes. Raises NotFound for one that is gone, lies outside the folders, or cannot be had."""
         with self.ledger() as ledger:
             roots = self.roots(ledger)
-        try:
-            descriptor = os.open(shown.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        except (OSError, ValueError) as error:
-            raise NotFound(f"picture {shown.id} is not there any more") from error
-        with os.fdopen(descriptor, "rb") as file:
-            real, here = os.path.realpath(shown.path), os.fstat(descriptor)
-            there = _stat(real)
-            is_same = there is not None and (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
-            if not is_same or not stat.S_ISREG(here.st_mode) or not _is_inside(real, roots):
+        with self._opener.opened(shown.path, roots) as file:
+            if file is None:
                 raise NotFound(f"picture {shown.id} is not there any more")
             yield file
 
@@ -177,8 +178,18 @@ class Library:
 
     def scope(self, ledger: Store, condition: Condition) -> Condition:
         """The condition, and that a picture may be shown."""
-        inside, values = within(self.roots(ledger))
+        inside, values = self._inside(ledger)
         return f"{inside} AND embedding IS NOT NULL AND {condition[0]}", [*values, *condition[1]]
+
+    def _inside(self, ledger: Store) -> Condition:
+        """That a picture lies in one of the folders or packs."""
+        roots = self.roots(ledger)
+        if not roots:
+            return "FALSE", []
+        if not self.config.roots and len(roots) > MOST_PLACES:
+            return "TRUE", []  # all that is indexed; what lies in none of them is left out of each page
+        condition, values = within(roots)
+        return condition, [*values]
 
     def facets(self) -> dict[str, list[tuple[str, int]]]:
         """What one can filter by: years, cameras and types, with how many pictures there are of each."""
@@ -196,34 +207,9 @@ class Library:
         return found
 
 
-class _Showable:
-    """Whether files are there, and where links lead, inside the folders. Each folder is looked at once."""
-
-    def __init__(self, roots: Sequence[str]) -> None:
-        self.roots = roots
-        self._folders: dict[str, bool] = {}
-
-    def __call__(self, path: str) -> bool:
-        try:
-            is_link = stat.S_ISLNK(os.lstat(path).st_mode)
-        except (OSError, ValueError):
-            return False
-        if is_link:
-            return os.path.exists(path) and _is_inside(path, self.roots)
-        folder = os.path.dirname(path)
-        if folder not in self._folders:
-            self._folders[folder] = _is_inside(folder, self.roots)
-        return self._folders[folder]
-
-
 def _shown(row: tuple, path: str) -> Shown:
     id, _, content, *rest = row
     return Shown(id, path, content.hex() if content else "", *rest)
-
-
-def _is_inside(path: str, roots: Sequence[str]) -> bool:
-    real = os.path.realpath(path)
-    return any(under(real, root) for root in roots)
 
 
 def _stat(path: str | Path) -> os.stat_result | None:

@@ -79,6 +79,8 @@ class Picture(BaseModel):
 
     id: int
     name: str
+    path: str
+    """As `bahu search` prints it: a file's, in a shard or table `/data/a.tar/cat.jpg`, in an object store its URL."""
     width: int | None
     height: int | None
     taken: str | None
@@ -92,6 +94,7 @@ class PictureDetails(Picture):
     """All that is known of a picture."""
 
     folder: str
+    """Or shard, table, store: the path without the name."""
     format: str | None
     camera: str | None
     latitude: float | None
@@ -286,6 +289,8 @@ class IndexState(BaseModel):
 
 
 class Folder(BaseModel):
+    """A folder, a shard or table, or a URL."""
+
     number: int
     path: str
     pictures: int

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 NEEDED = dict.fromkeys(("vqgan-clip", "dalle", "unclip"), ("torch", "safetensors"))
 """Packages of the extra [create] without which a generator cannot be used."""
 
+FAR_AT_ONCE = 8
+"""Pictures that are asked of object stores at a time; what they cost is mostly waiting."""
+
 WARMING_AFTER = 0.4
 """Seconds from the start to the loading of models, which would take the processor from the first page."""
 
@@ -46,6 +49,8 @@ class Services:
     indexer: Indexer
     threads: ThreadPoolExecutor
     """For what reads pictures from the disk."""
+    far_threads: ThreadPoolExecutor
+    """For what reads them from object stores."""
     duplicates: Kept[list[DuplicateGroup]] = field(default_factory=lambda: Kept(4))
     duplicates_turn: threading.Lock = field(default_factory=threading.Lock)
 
@@ -80,6 +85,7 @@ class Services:
         self.hub.close()
         self.jobs.close()
         self.indexer.close()
+        self.far_threads.shutdown(wait=False, cancel_futures=True)
         self.threads.shutdown(wait=True, cancel_futures=True)
         self.library.close()
 
@@ -101,6 +107,7 @@ def open_services(config: ServerConfig, encoder: ImageTextEncoder | None = None)
         ),
         indexer=Indexer(config, lambda state: hub.tell("index", "", state)),
         threads=ThreadPoolExecutor(thread_count() + 2, thread_name_prefix="pictures"),
+        far_threads=ThreadPoolExecutor(FAR_AT_ONCE, thread_name_prefix="far"),
     )
 
 

@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from bahumukha.web.library import Shown
+from bahumukha.web.opening import told
 from bahumukha.web.schemas import LARGEST_ID, MOST_AT_ONCE, Picture, Problem
 from bahumukha.web.services import Services
 
@@ -53,6 +54,7 @@ def common(shown: Shown) -> dict[str, Any]:
     return {
         "id": shown.id,
         "name": shown.name,
+        "path": told(shown.path),
         "width": shown.width,
         "height": shown.height,
         "taken": shown.taken,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from bahumukha.search.paths import text_of
 from bahumukha.web.library import Shown
 from bahumukha.web.routes import PROBLEMS, Limit, Offset, PictureId, Served, common, following, json_of, picture_of
 from bahumukha.web.schemas import Facet, Facets, PictureDetails, PicturePage
@@ -60,9 +60,10 @@ def facets(served: Served) -> Facets:
 def details(id: PictureId, served: Served) -> PictureDetails:
     """All that is known of a picture."""
     shown = served.library.picture(id)
+    known = common(shown)
     return PictureDetails(
-        **common(shown),
-        folder=text_of(str(Path(shown.path).parent)),
+        **known,
+        folder=known["path"][: -len(shown.name) - 1] or "/",
         format=shown.format,
         camera=shown.camera,
         latitude=shown.latitude,
@@ -74,24 +75,21 @@ def details(id: PictureId, served: Served) -> PictureDetails:
 @router.get("/pictures/{id}/thumbnail", **_image("image/jpeg"))
 async def thumbnail(id: PictureId, served: Served, v: Version = "") -> Response:
     """A small copy, 480 pixels at the longer side. `v` names the content, so that a browser may keep it."""
-    # Threads of their own: while a page of new pictures is made ready, searches must not stand in line behind it.
-    return await asyncio.get_running_loop().run_in_executor(served.threads, _thumbnail, served, id, v)
+    return await _read(served, id, lambda shown, kept: _thumbnail(served, shown, kept, v))
 
 
-def _thumbnail(served: Services, id: int, version: str) -> Response:
-    shown = served.library.picture(id)
-    path = served.thumbnails.kept(shown) or served.thumbnails.made(shown)
+def _thumbnail(served: Services, shown: Shown, kept: Path | None, version: str) -> Response:
+    path = kept or served.thumbnails.made(shown)
     return Response(path.read_bytes(), media_type="image/jpeg", headers=_caching(shown, version))
 
 
 @router.get("/pictures/{id}/full", **_image(*BROWSERS_READ.values()))
 async def full(id: PictureId, served: Served, v: Version = "") -> Response:
     """The picture's own file where browsers can read it, else a JPEG of it."""
-    return await asyncio.get_running_loop().run_in_executor(served.threads, _full, served, id, v)
+    return await _read(served, id, lambda shown, _: _full(served, shown, v))
 
 
-def _full(served: Services, id: int, version: str) -> Response:
-    shown = served.library.picture(id)
+def _full(served: Services, shown: Shown, version: str) -> Response:
     headers = _caching(shown, version)
     kind = BROWSERS_READ.get(shown.format or "")
     if kind is not None and shown.size <= LARGEST_FILE:
@@ -101,6 +99,22 @@ def _full(served: Services, id: int, version: str) -> Response:
             return Response(data, media_type=kind, headers=headers)
     path = served.thumbnails.kept(shown, ".large") or served.thumbnails.made(shown, ".large")
     return Response(path.read_bytes(), media_type="image/jpeg", headers=headers)
+
+
+async def _read(served: Services, id: int, answer: Callable[[Shown, Path | None], Response]) -> Response:
+    """An answer with a picture, or the small copy of it that was kept, made in threads of its own.
+
+    While a page of new pictures is made ready, searches must not stand in line behind it, nor pictures of this machine
+    behind those of a store that does not answer.
+    """
+
+    def found() -> tuple[Shown, Path | None]:
+        shown = served.library.picture(id)
+        return shown, served.thumbnails.kept(shown)
+
+    loop = asyncio.get_running_loop()
+    shown, kept = await loop.run_in_executor(served.threads, found)
+    return await loop.run_in_executor(served.far_threads if shown.is_far else served.threads, answer, shown, kept)
 
 
 def _caching(shown: Shown, version: str) -> dict[str, str]:

@@ -87,7 +87,7 @@ def _groups(served: Services, near: bool) -> list[DuplicateGroup]:
         if known is not None:
             return known
         with served.duplicates_turn:
-            groups, _ = find_duplicates(ledger, library.roots(ledger), near=near)
+            groups, _ = find_duplicates(ledger, served.config.roots, near=near)
         made = []
         for group in groups:
             rows = library.rows(ledger, library.ids(ledger, group.paths))

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Path
 from fastapi.responses import StreamingResponse
 
 from bahumukha import __version__
-from bahumukha.search.paths import text_of
 from bahumukha.web.errors import Busy, NotFound
 from bahumukha.web.files import languages
+from bahumukha.web.library import MOST_PLACES
+from bahumukha.web.opening import told
 from bahumukha.web.routes import PROBLEMS, Served
 from bahumukha.web.schemas import DRAWERS, QUALITIES, Folder, Folders, Generator, IndexState, Status
 from bahumukha.web.services import NEEDED, Services, job_news
@@ -45,14 +46,14 @@ def _generator(served: Services, name: str) -> Generator:
 
 @router.get("/folders")
 def folders(served: Served) -> Folders:
-    """The folders that the server was started with, or all that are indexed, and how far indexing is."""
+    """The folders that the server was started with, or (200 of) those that are indexed, and how far indexing is."""
     library = served.library
     roots = list(served.config.roots)
     if not roots and library.exists:
         with library.ledger() as ledger:
-            roots = library.roots(ledger)
+            roots = library.roots(ledger)[:MOST_PLACES]
     found = [
-        Folder(number=number, path=text_of(root), pictures=library.count(root), indexed=library.covers(root))
+        Folder(number=number, path=told(root), pictures=library.count(root), indexed=library.covers(root))
         for number, root in enumerate(roots)
     ]
     return Folders(folders=found, index=IndexState(**served.indexer.state))
