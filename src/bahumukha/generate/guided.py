@@ -30,7 +30,7 @@ from torch import Tensor
 from bahumukha.errors import BahumukhaError, UsageError
 from bahumukha.generate.cutouts import cut, draw_windows, look
 from bahumukha.generate.drawers import CurveDrawer, Drawer, DrawerConfig, build_drawer
-from bahumukha.generate.drawers.matte import MattedDrawer
+from bahumukha.generate.drawers.matte import matted
 from bahumukha.generate.filters import make_filter
 from bahumukha.generate.guided_config import GuidedConfig, seed_number
 from bahumukha.generate.losses import make_loss, pull
@@ -380,7 +380,7 @@ def new_drawer(config: GuidedConfig, codec: ImageCodec | None = None) -> Drawer:
         precision=config.precision,
     )
     drawer = build_drawer(config.drawer, canvas)
-    return MattedDrawer(drawer, config.matte) if config.matte.colour else drawer
+    return matted(drawer, config.matte) if config.matte.colour else drawer
 
 
 def check_sides(config: GuidedConfig, encoder: Encoder) -> None:

@@ -97,6 +97,14 @@ class MattedDrawer(DrawerOver):
         self._matte.copy_((2 * F.adaptive_avg_pool2d(shown, (rows, columns)) - 1) * SURE)
 
 
+def matted(drawer: Drawer, config: MatteConfig) -> Drawer:
+    """The drawer with a matte: beneath its cells, if it makes cells of another's pictures."""
+    if isinstance(drawer, DrawerOver):
+        drawer.inner = matted(drawer.inner, config)
+        return drawer
+    return MattedDrawer(drawer, config)
+
+
 def soft_disc(size: tuple[int, int], radius: float, softness: float) -> Tensor:
     """A disc in the middle of (H, W): near 1 inside, near 0 outside; radius and edge in shorter sides."""
     y, x = (torch.arange(length) - (length - 1) / 2 for length in size)
