@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from bahumukha.demo import Demo, Making, Photo, Tour, read_credits, shipped_photos, show
+from bahumukha.demo import Demo, Making, Photo, Tour, read_credits, shipped_photos, show, with_pictures
 from bahumukha.errors import BahumukhaError, UsageError
 from bahumukha.zoo.fake import ColourEncoder
 from tests.search.pictures import draw
@@ -268,7 +268,7 @@ def test_makes_pictures_by_the_commands_that_the_page_names(photos: list[Photo],
     makings = [Making("a red & <b>apple</b>", "Painted.", small), Making("a car", "Two.", (*small, "-n", "2"))]
     folder = tmp_path / "a b"
     for _ in range(2):  # what an earlier demo made is replaced
-        demo = show(photos, ColourEncoder(), folder, TOUR, makings)
+        *_, demo = with_pictures(show(photos, ColourEncoder(), folder, TOUR), makings)
     assert [len(each.pictures) for each in demo.made] == [1, 2]
     made = [path for each in demo.made for path in each.pictures]
     assert sorted(made) == sorted((folder / "made").glob("*.png"))
@@ -279,6 +279,7 @@ def test_makes_pictures_by_the_commands_that_the_page_names(photos: list[Photo],
 
 
 def test_a_making_that_fails_is_named_and_the_rest_is_there(photos: list[Photo], tmp_path: Path) -> None:
+    makings = [Making("a car", "", ("--drawer", "crayon"))]
     with pytest.raises(BahumukhaError, match=r"bahu generate 'a car' --drawer crayon --out made: ended with 1"):
-        show(photos, ColourEncoder(), tmp_path / "out", TOUR, [Making("a car", "", ("--drawer", "crayon"))])
+        list(with_pictures(show(photos, ColourEncoder(), tmp_path / "out", TOUR), makings))
     assert "a red door" in (tmp_path / "out/index.html").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bahumukha.demo import Demo, shipped_photos, show
+from bahumukha.errors import BahumukhaError
 from bahumukha.zoo import load
 
 
@@ -37,12 +38,20 @@ def test_makes_pictures_where_pytorch_is(
     tmp_path: Path, tiny_clip: Path, bahu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr("bahumukha.demo.tour.make", lambda makings, folder: asked.append(len(makings)) or iter(()))
-    bahu("demo", "--out", tmp_path / "a", "--model", tiny_clip)
-    assert asked.pop() > 1
-    monkeypatch.setattr("bahumukha.demo.making.find_spec", lambda name: None)
-    code, _, err = bahu("demo", "--out", tmp_path / "b", "--model", tiny_clip)
-    assert code == 0 and asked.pop() == 0 and "pip install 'bahumukha[create]'" in err
+
+    def make(makings: Any, folder: Path) -> Any:
+        asked.append(len(makings))
+        raise BahumukhaError("bahu generate: ended with 1")
+
+    monkeypatch.setattr("bahumukha.demo.tour.make", make)
+    code, out, err = bahu("demo", "--out", tmp_path / "a", "--model", tiny_clip)
+    assert code == 0 and asked.pop() > 1 and "30 photographs" in out and "ended with 1; the page goes without" in err
+    code, _, err = bahu("demo", "--out", tmp_path / "a", "--model", tiny_clip, "--create")
+    assert code == 1 and asked.pop() > 1 and "ended with 1" in err
+    for missing in ("torch", "safetensors"):
+        monkeypatch.setattr("bahumukha.demo.making.find_spec", lambda name, gone=missing: None if name == gone else 1)
+        code, _, err = bahu("demo", "--out", tmp_path / "b", "--model", tiny_clip)
+        assert code == 0 and not asked and "pip install 'bahumukha[create]'" in err
     code, out, err = bahu("demo", "--out", tmp_path / "c", "--model", tiny_clip, "--create")
     assert (code, out) == (1, "") and err.startswith("bahu: --create: ") and not (tmp_path / "c").exists()
 

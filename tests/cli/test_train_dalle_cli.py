@@ -74,6 +74,19 @@ def config(tmp_path: Path, folder: Path, more: str = "", *, steps: int = 6) -> P
     return file
 
 
+def test_codes_are_spoiled_where_it_is_asked_for(tmp_path: Path, folder: Path, bahu: Any) -> None:
+    losses = []
+    for part in (0.0, 1.0):
+        out = tmp_path / f"run-{part}"
+        code, _, err = bahu(
+            "train", "dalle", config(tmp_path, folder, steps=3), "--out", out, "--set", f"batch.drop_codes={part}"
+        )
+        assert code == 0, err
+        lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        losses.append([json.loads(line)["losses"]["loss"] for line in lines])
+    assert len(losses[0]) == 3 and all(clean != spoiled for clean, spoiled in zip(*losses, strict=True))
+
+
 JUDGED = """validate_every = 3
 average = 0.9
 [validation]

@@ -15,6 +15,7 @@ from PIL import Image
 from bahumukha.errors import BahumukhaError, ModelError, UsageError
 from bahumukha.generate.cutouts import CutoutConfig
 from bahumukha.generate.drawers import DrawerConfig
+from bahumukha.generate.drawers.matte import MattedDrawer
 from bahumukha.generate.guided import Painting, paint
 from bahumukha.generate.guided_config import QUALITY, GuidedConfig, seed_number, tier
 from bahumukha.protocols import Step
@@ -581,3 +582,20 @@ def test_cutouts_too_small_for_a_clip_are_refused_before_the_first_step() -> Non
     config = GuidedConfig(prompt="red", size=(32, 32), cutouts=CutoutConfig(count=2, sizes=(64, 32)))
     with pytest.raises(UsageError, match="cutouts.sizes has 32, and colours takes 48 pixels a side and more"):
         Painting(config, [encoder])
+
+
+def test_a_disc_on_the_mattes_ground() -> None:
+    config = tiny(start={"colour": "red"}, matte={"colour": "black"})
+    picture = Painting(config, [ColourClip()]).picture[0]
+    assert picture[:, 0, 0].max() < 0.02 and picture[0, 12, 16] > 0.9
+    alike = Painting(tiny(start={"colour": "white"}, matte={"colour": "white"}), [ColourClip()]).drawer
+    assert isinstance(alike, MattedDrawer) and alike.alpha().max() > 0.9, "nothing is lost where both are alike"
+
+
+def test_a_painting_of_other_variables_is_refused_by_name(tmp_path: Path) -> None:
+    clip, path = ColourClip(), tmp_path / "state"
+    painting = Painting(tiny(), [clip])
+    painting.drawer.add_variable("colours", torch.zeros(3), 0.1)
+    painting.save(path)
+    with pytest.raises(ModelError, match=rf"{path}: was written by another version .*; begin the painting anew"):
+        Painting(tiny(), [clip]).load(path)

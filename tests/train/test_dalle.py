@@ -14,6 +14,7 @@ from bahumukha.data.pairs import SourceConfig
 from bahumukha.data.tokens import learn_tokenizer
 from bahumukha.data.views import ViewConfig
 from bahumukha.models.dalle import Dalle, DalleConfig, dalle_loss
+from bahumukha.nn.draws import Draws
 from bahumukha.nn.sampling import Sampling
 from bahumukha.train.dalle import spoiled
 from bahumukha.train.dalle_config import BatchConfig, DalleTraining, NetworkConfig, SamplesConfig, TextConfig
@@ -116,11 +117,13 @@ def test_bits_a_code_and_what_captions_tell(drawings: Encoded, tmp_path: Path) -
 def test_a_part_of_the_codes_is_read_as_others() -> None:
     torch.manual_seed(0)
     ids = torch.randint(1000, (64, 100))
-    assert spoiled(ids, 0.0, 1000) is ids
-    read = spoiled(ids, 0.8, 1000)
+    assert spoiled(ids, 0.0, 1000, Draws()) is ids
+    read = spoiled(ids, 0.8, 1000, Draws.of(0, 3, ids.device))
     parts = (read != ids).float().mean(1)  # of each picture
     assert 0.3 < parts.mean() < 0.5 and parts.min() < 0.1 and 0.65 < parts.max() <= 0.9
     assert 0 <= read.min() and read.max() < 1000
+    halves = [spoiled(half, 0.8, 1000, Draws.of(0, 3, ids.device, i, 2)) for i, half in enumerate(ids.chunk(2))]
+    assert torch.equal(torch.cat(halves), read), "two processes read what one does"
 
 
 def test_what_is_read_is_not_what_is_to_be_told() -> None:

@@ -71,7 +71,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     file = test_train_vqgan_cli.config(configs / "vqgan", shapes, f"average = 0.9\n{CRITIC}", steps=STEPS, batch=batch)
     found["vqgan"] = Job("vqgan", file, Path("vqgan"), quick)
     file = test_train_dalle_cli.config(configs / "dalle", root, steps=STEPS)
-    found["dalle"] = Job("dalle", file, Path("dalle"), (*quick, "optimisation.average=0.9"))
+    found["dalle"] = Job("dalle", file, Path("dalle"), (*quick, "optimisation.average=0.9", "batch.drop_codes=0.5"))
     for kind in ("prior", "decoder", "upsampler"):
         file = test_train_unclip_cli.config(configs / "unclip", root, kind, steps=STEPS)
         found[kind] = Job(kind, file, Path(kind), quick)

@@ -42,18 +42,25 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
 ) -> None:
     """Classify and search the photographs that ship, make some pictures, and write one page of it: DIR/index.html."""
-    from bahumukha.demo import MAKINGS, can_make, shipped_photos, show
-    from bahumukha.errors import UsageError
+    from bahumukha.demo import MAKINGS, can_make, shipped_photos, show, with_pictures
+    from bahumukha.errors import BahumukhaError, UsageError
     from bahumukha.zoo import load
 
     if create and not can_make():
         raise UsageError("--create: pictures are made with PyTorch: pip install 'bahumukha[create]', or leave it out")
-    makings = MAKINGS if create or (create is None and can_make()) else ()
 
     start = time.perf_counter()
     # The commands on the page run in DIR: a model given as a folder must be found from there.
     encoder = load(str(Path(model).resolve()) if model is not None and Path(model).is_dir() else model)
-    shown = show(shipped_photos(), encoder, out, makings=makings)
+    shown = show(shipped_photos(), encoder, out)
+    if create or (create is None and can_make()):
+        try:
+            for further in with_pictures(shown, MAKINGS):
+                shown = further
+        except BahumukhaError as error:
+            if create:
+                raise
+            note_line(f"{error}; the page goes without")
     seconds = time.perf_counter() - start
     if json:
         print_json(
@@ -70,7 +77,7 @@ def demo(
         made = sum(len(each.pictures) for each in shown.made)
         also = f", {made} pictures made" if made else ""
         print(f"{len(shown.photos)} photographs{also} in {seconds:.1f} s: {shown.page}")
-        if create is None and not made:
+        if create is None and not can_make():
             note_line("pictures from sentences were left out: they need pip install 'bahumukha[create]'")
     if open:
         _open_page(shown.page)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bahumukha.demo.making import MAKINGS, Made, Making, can_make
 from bahumukha.demo.photos import Photo, read_credits, shipped_photos
-from bahumukha.demo.tour import Demo, Guess, Search, Similar, Tour, show, take_tour
+from bahumukha.demo.tour import Demo, Guess, Search, Similar, Tour, show, take_tour, with_pictures
 
 __all__ = [
     "MAKINGS",
@@ -27,4 +27,5 @@ __all__ = [
     "shipped_photos",
     "show",
     "take_tour",
+    "with_pictures",
 ]

@@ -63,15 +63,19 @@ MAKINGS = (
 )
 
 
+NEEDED = ("torch", "safetensors")
+"""Of the extra [create]; PyTorch alone may have come with something else."""
+
+
 def can_make() -> bool:
     """Whether what draws is installed; nothing is imported."""
-    return find_spec("torch") is not None
+    return all(find_spec(name) is not None for name in NEEDED)
 
 
 def make(makings: Sequence[Making], folder: Path) -> Iterator[Made]:
     """Run the commands in `folder`, one after another; their progress is on stderr.
 
-    Raises BahumukhaError with a command's own line where one fails.
+    Raises BahumukhaError naming the command that fails, whose own line is on stderr too.
     """
     shutil.rmtree(folder / MADE, ignore_errors=True)  # an earlier demo's
     for making in makings:

@@ -7,7 +7,7 @@ alone), the page and a contact sheet. The commands on the page give the same res
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,11 +109,8 @@ def show(
     encoder: ImageTextEncoder,
     folder: Path,
     tour: Tour | None = None,
-    makings: Sequence[Making] = (),
 ) -> Demo:
     """Take the tour and write its page and contact sheet into `folder`, new, empty, or of an earlier demo.
-
-    makings: pictures that are made besides; the page is there before the first, and again after each.
 
     Raises UsageError for a folder with other things in it or that cannot be written, and what the parts raise.
     """
@@ -122,10 +119,20 @@ def show(
     demo = take_tour(photos, encoder, folder, tour)
     demo.page.write_text(render(demo), encoding="utf-8")
     _draw_sheet(demo)
-    for made in make(makings, folder):
+    return demo
+
+
+def with_pictures(demo: Demo, makings: Sequence[Making]) -> Iterator[Demo]:
+    """The demo after each of the makings, its page written anew; what was made before is there if one fails.
+
+    Raises what `make` raises.
+    """
+    from bahumukha.demo.page import render
+
+    for made in make(makings, demo.folder):
         demo = replace(demo, made=[*demo.made, made])
         demo.page.write_text(render(demo), encoding="utf-8")
-    return demo
+        yield demo
 
 
 def take_tour(photos: Sequence[Photo], encoder: ImageTextEncoder, folder: Path, tour: Tour | None = None) -> Demo:

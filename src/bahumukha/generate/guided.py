@@ -27,14 +27,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bahumukha.errors import BahumukhaError, UsageError
+from bahumukha.errors import BahumukhaError, ModelError, UsageError
 from bahumukha.generate.cutouts import cut, draw_windows, look
 from bahumukha.generate.drawers import CurveDrawer, Drawer, DrawerConfig, build_drawer
 from bahumukha.generate.drawers.matte import matted
 from bahumukha.generate.filters import make_filter
 from bahumukha.generate.guided_config import GuidedConfig, seed_number
 from bahumukha.generate.losses import make_loss, pull
-from bahumukha.generate.overlays import Overlay
+from bahumukha.generate.overlays import Overlay, check_loading
 from bahumukha.generate.prompts import Place, encode_prompts, parse_story, prompt_loss, read_mask, spot
 from bahumukha.generate.rivals import Rivals
 from bahumukha.generate.schedules import parse_schedule
@@ -111,7 +111,8 @@ class Painting:
             name: parse_schedule(config.loss_parts(name)[0], f"losses.{name}.weight") for name in config.losses
         }
         self.rate = parse_schedule(config.rate, "rate")
-        start = start_picture(config.start, self.size, torch.Generator().manual_seed(self.seed), config.prompt)
+        ground, generator = config.matte.colour or "white", torch.Generator().manual_seed(self.seed)
+        start = start_picture(config.start, self.size, generator, config.prompt, ground)
         if start is not None:
             self.drawer.load_picture(start)
         overlay = config.overlay
@@ -359,7 +360,10 @@ class Painting:
         Raises ModelError for a file that is none, and for other settings.
         """
         state = read_state(path, self.config, [encoder.fingerprint for encoder in self.encoders], free=["steps"])
-        self.drawer.load_state_dict(state["drawer"])
+        try:
+            self.drawer.load_state_dict(state["drawer"])
+        except UsageError as error:
+            raise ModelError(f"{path}: was written by another version ({error}); begin the painting anew") from error
         self.optimizer.load_state_dict(state["optimizer"])
         self.mean = list(state["mean"])
         self.done = state["done"]
@@ -388,14 +392,6 @@ def check_sides(config: GuidedConfig, encoder: Encoder) -> None:
     least, smallest = getattr(encoder, "smallest_side", 1), min(config.cutouts.sizes)
     if smallest < least:
         raise UsageError(f"cutouts.sizes has {smallest}, and {encoder.name} takes {least} pixels a side and more")
-
-
-def check_loading(drawer: Drawer) -> None:
-    """Raises UsageError, before the first step, where a drawer cannot take a picture on the way."""
-    before = drawer.state_dict()
-    with torch.no_grad():
-        drawer.load_picture(drawer.render()[:1])
-    drawer.load_state_dict(before)
 
 
 def _seen(encoder: Encoder, cutouts: Tensor, side: int) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bahumukha.generate.drawers import Drawer
 from bahumukha.generate.schedules import parse_moment
 from bahumukha.generate.starts import fill
 from bahumukha.images import open_image
@@ -51,3 +52,11 @@ class Overlay:
     def __call__(self, picture: Tensor) -> Tensor:
         """(1, 3, H, W) in [0, 1] -> the same under the overlay."""
         return torch.lerp(picture, self._colours.to(picture), self._cover.to(picture))
+
+
+def check_loading(drawer: Drawer) -> None:
+    """Raises UsageError, before the first step, where a drawer cannot take a picture on the way."""
+    before = drawer.state_dict()
+    with torch.no_grad():
+        drawer.load_picture(drawer.render()[:1])
+    drawer.load_state_dict(before)

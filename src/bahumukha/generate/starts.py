@@ -39,8 +39,9 @@ class StartConfig:
     noise: Noise = "none"
     """Without a picture, `none` leaves the drawer's own random start."""
     colour: str = ""
-    """Without a picture: a soft disc of this colour on white; `named` for the one that the prompt names, if it does.
-    CLIP tells colours apart but hardly leads to them: what begins red stays so, and a white ground stays calm."""
+    """Without a picture: a soft disc of this colour on white, or on the matte's ground; `named` for the one that the
+    prompt names, if it does. CLIP tells colours apart but hardly leads to them: what begins red stays so, and a white
+    ground stays calm."""
     alpha: float = 1.0
     """Part of the picture over the noise: 1 is all picture."""
     pull: float = 0.0
@@ -72,23 +73,23 @@ class StartConfig:
 
 
 def start_picture(
-    config: StartConfig, size: tuple[int, int], generator: torch.Generator, prompt: str = ""
+    config: StartConfig, size: tuple[int, int], generator: torch.Generator, prompt: str = "", ground: str = "white"
 ) -> Tensor | None:
     """(1, 3, H, W) in [0, 1] for `size` (H, W), or None for the drawer's own start. Raises ImageError.
 
-    prompt: where the colour `named` is looked for.
+    prompt: where the colour `named` is looked for. ground: the colour around a disc.
     """
     if config.colour:
         colour = named_colour(prompt) if config.colour == NAMED else parse_colour(config.colour, "colour")
-        return None if colour is None else disc(size, colour)
+        return None if colour is None else disc(size, colour, parse_colour(ground, "ground"))
     noise = None if config.noise == "none" else NOISES[config.noise](size, generator)
     if config.picture is None:
         return noise
     picture = filled(config.picture, size)
     if config.alpha == 1:
         return picture
-    ground = torch.full_like(picture, 0.5) if noise is None else noise
-    return torch.lerp(ground, picture, config.alpha)
+    beneath = torch.full_like(picture, 0.5) if noise is None else noise
+    return torch.lerp(beneath, picture, config.alpha)
 
 
 def named_colour(prompt: str) -> Rgb | None:
@@ -97,10 +98,11 @@ def named_colour(prompt: str) -> Rgb | None:
     return COLOURS[names[0]] if names else None
 
 
-def disc(size: tuple[int, int], colour: Rgb) -> Tensor:
-    """A soft disc of one sRGB colour in the middle of white: (1, 3, H, W) in [0, 1]."""
+def disc(size: tuple[int, int], colour: Rgb, ground: Rgb) -> Tensor:
+    """A soft disc of one sRGB colour in the middle of another: (1, 3, H, W) in [0, 1]."""
     inside = soft_disc(size, RADIUS, SOFTNESS)
-    return torch.lerp(torch.ones(3, *size), torch.tensor(colour).view(3, 1, 1) / 255, inside)[None]
+    below, above = (torch.tensor(each).view(3, 1, 1).expand(3, *size) / 255 for each in (ground, colour))
+    return torch.lerp(below, above, inside)[None]
 
 
 def filled(path: Path, size: tuple[int, int]) -> Tensor:

@@ -26,6 +26,7 @@ from bahumukha.data.encoded import Encoded, Encoder, encoded_pictures
 from bahumukha.data.pairs import SourceConfig
 from bahumukha.errors import UsageError
 from bahumukha.models.dalle import Dalle, DalleConfig, dalle_loss
+from bahumukha.nn.draws import Draws
 from bahumukha.runtime import thread_count
 from bahumukha.train import processes
 from bahumukha.train.dalle_config import DalleTraining, Start
@@ -72,7 +73,7 @@ class DalleRun(FolderRun):
     def losses(self, batch: CodeBatch) -> dict[str, Tensor]:
         """`step` of `train.loop`: see `models.dalle.dalle_loss`."""
         texts, ids = batch.texts.to(self.device), batch.ids.to(self.device)
-        read = spoiled(ids, self.config.batch.drop_codes, self.model.config.codes)
+        read = spoiled(ids, self.config.batch.drop_codes, self.model.config.codes, self.draws(batch))
         return dalle_loss(self.model, texts, ids, self.config.loss.text, processes.mean, read)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -174,12 +175,12 @@ class DalleRun(FolderRun):
         return model
 
 
-def spoiled(ids: Tensor, most: float, codes: int) -> Tensor:
+def spoiled(ids: Tensor, most: float, codes: int, draws: Draws) -> Tensor:
     """Codes (B, n) of which a part, from 0 to `most` for each picture, is replaced by any of `codes`."""
     if not most:
         return ids
-    replaced = torch.rand(ids.shape, device=ids.device) < most * torch.rand(len(ids), 1, device=ids.device)
-    return torch.where(replaced, torch.randint_like(ids, codes), ids)
+    replaced = draws.even(ids) < most * draws.uniform(len(ids), ids)[:, None]
+    return torch.where(replaced, (draws.even(ids) * codes).long(), ids)
 
 
 def _check_codes(model: DalleConfig, encoder: Encoder) -> None:

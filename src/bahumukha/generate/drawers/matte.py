@@ -49,6 +49,8 @@ class MatteConfig:
     def __post_init__(self) -> None:
         if self.colour:
             parse_colour(self.colour, "colour")
+        if not 0 < self.rate <= MOST:
+            raise ValueError(f"rate is {self.rate}; it must be above 0 and at most {MOST:g}")
         if not 0 <= self.shrink < self.rate:
             raise ValueError(f"shrink is {self.shrink}; it must be from 0 up and below the rate, {self.rate}")
 
@@ -90,9 +92,11 @@ class MattedDrawer(DrawerOver):
 
     @torch.no_grad()
     def load_picture(self, pixels: Tensor) -> None:
-        """The drawer's way to begin with it; the matte covers what is not the ground's colour."""
+        """The drawer's way to begin with it; the matte covers what is not the ground's colour, if anything is."""
         self.inner.load_picture(pixels)
         shown = ((self.checked(pixels) - self._ground).abs().amax(1, keepdim=True) > DIFFERENT).float()
+        if not shown.any():
+            return
         rows, columns = self._matte.shape[-2:]
         self._matte.copy_((2 * F.adaptive_avg_pool2d(shown, (rows, columns)) - 1) * SURE)
 
