@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 BLOCK = 1 << 24
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Watched:
@@ -77,9 +78,13 @@ def _own_memory(pid: int) -> int:
     return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("RssAnon")), 0)
 
 
-def core_seconds(pid: int) -> float:
-    """Of a core, that a process and its present children have used."""
-    return sum(_spent(pid).values())
+def core_seconds(child: int, parent: int) -> float:
+    """Of a core, that `child` has used, and those children of `parent` that have ended."""
+    try:
+        ended = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[13:15]
+        return int(Path(f"/proc/{child}/schedstat").read_text().split()[0]) / 1e9 + sum(map(int, ended)) / TICKS
+    except OSError:
+        return 0.0
 
 
 def _spent(pid: int) -> dict[int, float]:

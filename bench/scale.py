@@ -210,12 +210,13 @@ def ask(store: Any, ranker: Any, server: Server, count: int) -> None:
             change(server.folder / "data" / "base")
             server.start()
             store = open_store(server.url)
+            (backend,) = store.select("SELECT pg_backend_pid()")[0]
             times, cores, hits = [], [], 0
             for question, numbers in zip(asked[:number], right[:number], strict=True):
-                started, spent = time.perf_counter(), core_seconds(server.pid) + time.process_time()
+                spent, started = core_seconds(backend, server.pid) + time.process_time(), time.perf_counter()
                 ids, _ = ranker.rank(store, question, condition, None).part(store, 0, TOP)
                 times.append(time.perf_counter() - started)
-                cores.append(core_seconds(server.pid) + time.process_time() - spent)
+                cores.append(core_seconds(backend, server.pid) + time.process_time() - spent)
                 hits += len({int(path[7:16]) for path in store.paths(ids).values()} & set(numbers.tolist()))
             p50, p95 = np.percentile(times, [50, 95]) * 1e3
             print(
