@@ -1,7 +1,7 @@
 """The index that the server keeps of the embeddings: which kind, how it is built and renewed, how it is asked.
 
 Up to `LISTED_ABOVE` pictures it is a graph (HNSW): it finds the most in a given time and takes in new pictures for
-ever, but each picture that it is built of costs some milliseconds. Above, it is an inverted file (IVFFlat): k-means
+ever, but each picture that it is built of costs a millisecond and more. Above, it is an inverted file (IVFFlat): k-means
 chooses centres, each picture stands in the list of the nearest one, and a question looks through the lists whose
 centres are nearest to it (probes). It is built in a fraction of the time, but its centres are those of the pictures of
 that day: when there are `OUTGROWN` times as many, it is built anew beside the old one, and takes its place.
@@ -23,7 +23,7 @@ NEAREST, NEW, OLD = "files_nearest", "files_nearest_new", "files_nearest_old"
 GRAPH_ABOVE = 50_000
 """Pictures; up to here a look at all takes less than a tenth of a second."""
 LISTED_ABOVE = 1_000_000
-"""Pictures; from here on building a graph takes hours of a core (docs/scaling.md)."""
+"""Pictures; of a core, a graph of 100,000 takes 1.8 minutes to build, an inverted file of 5,000,000 5.7."""
 OUTGROWN = 4
 """Times as many pictures as an inverted file was made for, from which on it is made anew."""
 
