@@ -70,6 +70,12 @@ class Server:
     def url(self) -> str:
         return f"postgresql://bahu@/postgres?host={self.folder}"
 
+    @property
+    def pid(self) -> int:
+        """Of the process whose children serve connections."""
+        assert self._process is not None, "it runs"
+        return self._process.pid
+
     def new_database(self) -> str:
         """The URL of an empty database."""
         name = f"d{secrets.token_hex(4)}"

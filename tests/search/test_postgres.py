@@ -27,8 +27,10 @@ from tests.search.pictures import draw, fill
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 pytest.importorskip(MODULE, reason=f"{MODULE}, which carries the server, is not installed")
 
+from bahumukha.search.postgres import PostgresStore, indexes, ranking  # noqa: E402
+from bahumukha.search.postgres.ranking import Asked, PostgresRanker  # noqa: E402
+
 DIM = 16
-FEW = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -165,42 +167,140 @@ def test_any_pictures_rank_alike(
     assert all(theirs[path] == pytest.approx(ours[path], abs=1e-5) for path in set(ours) & set(theirs))
 
 
-def test_through_the_graph(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+# --- through an index
+
+
+def rows_of_norm_1(count: int) -> np.ndarray:
+    rows = np.random.default_rng(0).normal(size=(count, DIM)).astype(np.float32)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("<f2")
+
+
+def put(store: Store, rows: np.ndarray, start: int = 0) -> None:
+    with store.writing():
+        for number, row in enumerate(rows, start):
+            picture = Picture(str(number).encode(), None, number % 100 + 1, 1, embedding=row.tobytes())
+            store.put(f"/p/{number}", 1, 1, picture)
+
+
+def indexes_of(store: Store) -> dict[str, int]:
+    """Name -> object number, of those of embeddings."""
+    sql = "SELECT relname::text, oid::bigint FROM pg_class WHERE relkind = 'i' AND starts_with(relname, ?) ORDER BY 1"
+    return dict(store.select(sql, ("files_nearest",)))
+
+
+@pytest.mark.parametrize(("listed_above", "lists"), [(10**9, 0), (1000, 19)])
+def test_through_an_index(url: str, monkeypatch: pytest.MonkeyPatch, listed_above: int, lists: int) -> None:
     """Nearly all of the nearest, and with a filter that keeps one in a hundred too."""
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(1500, DIM)).astype(np.float32)
-    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
-    by_graph = ranker(place_of(url), 1000)
-    with open_store(place_of(url), create=True) as store:
-        with store.writing():
-            for number, row in enumerate(rows):
-                picture = Picture(
-                    str(number).encode(), None, number % 100 + 1, 1, embedding=row.astype("<f2").tobytes()
-                )
-                store.put(f"/p/{number}", 1, 1, picture)
-        assert by_graph.derive(store) == []
-        assert store.select("SELECT 1 FROM pg_indexes WHERE indexname = 'files_nearest'")
-        assert by_graph.derive(store) == [], "it is built once"
+    monkeypatch.setattr(indexes, "LEAST_LISTS", 1)
+    monkeypatch.setattr(indexes, "PROBES", (1, 10**4))  # as many as there are lists
+    rng, rows = np.random.default_rng(1), rows_of_norm_1(1500)
+    by_index = PostgresRanker(1000, listed_above)
+    with open_store(url, create=True) as store:
+        assert isinstance(store, PostgresStore)
+        put(store, rows[:1000])
+        assert by_index.derive(store) == [] and not indexes_of(store), "few are looked at one by one"
+        put(store, rows[1000:], 1000)
+        assert by_index.derive(store) == []
+        assert indexes.index_of(store) == indexes.Index(lists, 1500 if lists else 0)
+        made = indexes_of(store)
+        assert by_index.derive(store) == [] and indexes_of(store) == made, "it is built once"
         for where, few, fit in (
-            (None, FEW, np.arange(1500)),
-            ("width = 7", FEW, np.arange(6, 1500, 100)),
+            (None, ranking.FEW, np.arange(1500)),
+            ("width = 7", ranking.FEW, np.arange(6, 1500, 100)),
             ("width = 7", 0, np.arange(6, 1500, 100)),
         ):
-            monkeypatch.setattr("bahumukha.search.postgres.ranking.FEW", few)
+            monkeypatch.setattr(ranking, "FEW", few)
             hits = 0
             for question in rng.normal(size=(20, DIM)).astype(np.float32):
                 question /= np.linalg.norm(question)
-                ranking = by_graph.rank(store, question, compile_where(where) if where else None, None)
-                ids, scores = ranking.part(store, 0, 10)
+                asked = by_index.rank(store, question, compile_where(where) if where else None, None)
+                ids, scores = asked.part(store, 0, 10)
                 cosines = rows[fit].astype(np.float32) @ question
                 truth = {f"/p/{fit[i]}" for i in np.argsort(-cosines)[:10]}
                 hits += len(truth & set(store.paths(ids).values()))
-                again = ranking.part(store, 5, 20)
+                again = asked.part(store, 5, 20)
                 assert again[0][:5] == ids[5:] and not set(again[0][5:]) & set(ids), "pages hold together"
                 assert scores[0] == pytest.approx(cosines.max(), abs=1e-5)
-            assert hits >= 195, where
-        # Asked for more than a walk finds, it looks at all.
-        assert len(by_graph.rank(store, question, compile_where("width = 7"), None).part(store, 0, 50)[0]) == 15
+            assert hits >= (200 if lists else 195), where
+        # Asked for more than a search finds, it looks at all.
+        assert len(by_index.rank(store, question, compile_where("width = 7"), None).part(store, 0, 50)[0]) == 15
+        if lists:
+            exact = by_index.rank(store, question, None, None).part(store, 0, 10)
+            monkeypatch.setattr(indexes, "PROBES", (1,))
+            assert by_index.rank(store, question, None, None).part(store, 0, 10) != exact
+            monkeypatch.setattr(indexes, "PROBES", (100, 100, 100))
+            efforts = []
+            through = Asked._through_index
+            monkeypatch.setattr(Asked, "_through_index", lambda *given: efforts.append(given) or through(*given))
+            assert by_index.rank(store, question, None, None).part(store, 0, 10) == exact
+            assert len(efforts) == 2, "what changes nothing is not repeated"
+
+
+def test_an_outgrown_index_is_built_anew_while_others_search(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexes, "LEAST_LISTS", 1)
+    rows, by_index = rows_of_norm_1(401), PostgresRanker(10, 10)
+    with open_store(url, create=True) as store, open_store(url) as other:
+        assert isinstance(store, PostgresStore)
+        put(store, rows[:100])
+        by_index.derive(store)
+        first = indexes_of(store)
+        put(store, rows[100:400], 100)
+        by_index.derive(store)
+        assert indexes.index_of(store) == indexes.Index(5, 100) and indexes_of(store) == first
+        put(store, rows[400:], 400)
+        with other.reading():
+            assert by_index.rank(other, rows[400].astype(np.float32), None, None).part(other, 0, 1)[1][0] > 0.99
+        by_index.derive(store)
+        second = indexes_of(store)
+        assert indexes.index_of(store) == indexes.Index(10, 401) and list(second) == ["files_nearest"] != first
+        assert second["files_nearest"] != first["files_nearest"]
+        question = rows[7].astype(np.float32)
+        assert other.paths(by_index.rank(other, question, None, None).part(other, 0, 1)[0]).popitem()[1] == "/p/7"
+
+
+def test_what_a_stopped_build_left_is_gone_on_from(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexes, "LEAST_LISTS", 1)
+    rows, by_index = rows_of_norm_1(100), PostgresRanker(10, 10)
+    question = rows[7].astype(np.float32)
+    with open_store(url, create=True) as store:
+        assert isinstance(store, PostgresStore)
+        put(store, rows)
+        by_index.derive(store)
+        first = indexes_of(store)["files_nearest"]
+
+        # Between building and taking the place of the old one.
+        store.connection.execute("ALTER INDEX files_nearest RENAME TO files_nearest_new")
+        assert indexes.index_of(store) is None
+        by_index.derive(store)
+        assert indexes_of(store) == {"files_nearest": first}
+
+        # Between taking the place and dropping the old one.
+        store.connection.execute("CREATE INDEX files_nearest_old ON files (mtime_ns)")
+        by_index.derive(store)
+        assert indexes_of(store) == {"files_nearest": first}
+
+        # Half way through building: in use under its name by an older version, or under that of a new one.
+        for name in ("files_nearest", "files_nearest_new"):
+            store.connection.execute(f"ALTER INDEX files_nearest RENAME TO {name}_x".encode())
+            store.connection.execute(f"ALTER INDEX {name}_x RENAME TO {name}".encode())
+            store.connection.execute(
+                "UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = to_regclass(%s)", (name,)
+            )
+            assert indexes.index_of(store) is None
+            assert store.paths(by_index.rank(store, question, None, None).part(store, 0, 1)[0]).popitem()[1] == "/p/7"
+            before = indexes_of(store)
+            by_index.derive(store)
+            assert indexes.index_of(store) == indexes.Index(5, 100)
+            assert list(indexes_of(store)) == ["files_nearest"] and indexes_of(store) != before
+
+
+def test_which_index_when() -> None:
+    assert indexes.suited(1_000_000) == indexes.Index() and not indexes.Index().is_outgrown(10**12)
+    made = indexes.suited(1_000_001)
+    assert made.lists == 1000 and not made.is_outgrown(4_000_004) and made.is_outgrown(4_000_005)
+    assert indexes.suited(5_000_000).lists == 1118
+    assert indexes.suited(10**12).lists == 32_768, "pgvector takes no more"
+    assert 60 << 20 < indexes.suited(2_000_000).memory(DIM) < 1 << 30 and not indexes.Index().memory(DIM)
 
 
 # --- many at once, and what goes wrong

@@ -60,7 +60,8 @@ def ranker(place: Place, approximate_above: int | None = None) -> Ranker:
     if isinstance(place, Path):
         return MatrixRanker(APPROXIMATE_ABOVE if approximate_above is None else approximate_above)
     _postgres()
-    from bahumukha.search.postgres.ranking import GRAPH_ABOVE, PostgresRanker
+    from bahumukha.search.postgres.indexes import GRAPH_ABOVE
+    from bahumukha.search.postgres.ranking import PostgresRanker
 
     return PostgresRanker(GRAPH_ABOVE if approximate_above is None else approximate_above)
 

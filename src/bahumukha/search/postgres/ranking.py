@@ -1,41 +1,32 @@
-"""The nearest embeddings in PostgreSQL: exactly by looking at all, or through pgvector's HNSW graph.
+"""The nearest embeddings in PostgreSQL: exactly by looking at all, or through an index of pgvector's (`indexes`).
 
-A graph has no notion of a filter: pgvector walks on, from near to far, until enough pictures satisfy it
-(`hnsw.iterative_scan`). More are asked for than are wanted, since those that are walked past in haste are missed, and
-all that come are ranked by their exact cosines. Where the server expects few to satisfy a filter, or the walk ends
-without enough of them, all that do are looked at.
+An index has no notion of a filter: pgvector goes on, from near to far, until enough pictures satisfy it (iterative
+scans). More are asked for than are wanted, since those that are passed in haste are missed, and all that come are
+ranked by their exact cosines. Where the server expects few to satisfy a filter, or the search ends without enough of
+them, all that do are looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import numpy as np
 from psycopg import ClientCursor
 
-from bahumukha.search.postgres import PostgresStore, in_postgres, storable
+from bahumukha.search.postgres import PostgresStore, in_postgres, indexes, storable
 from bahumukha.search.postgres.connection import plain_errors
-from bahumukha.search.postgres.schema import GRAPH
+from bahumukha.search.postgres.indexes import GRAPH_ABOVE, LISTED_ABOVE, Index
 from bahumukha.search.ranking import Cutoff, Scored
 from bahumukha.search.records import Store, parts
 from bahumukha.search.vectors import best
 from bahumukha.search.where import Condition
 
-GRAPH_ABOVE = 50_000
-"""Pictures; up to here a look at all takes less than a tenth of a second."""
-CONNECTIVITY = 16
-EXPANSION_ADD = 64
-EXPANSION_SEARCH = 200
-MOST_EXPANDED = 1000  # pgvector's own limit
 RESCORED = 64
 """Candidates that are ranked exactly, at least."""
-FEW = 20_000
+FEW = 100_000
 """Pictures that satisfy a filter, by the server's own estimate, up to which all of them are looked at."""
-WALKED = 40_000
-"""Pictures that a walk looks at before it is called off."""
 KEPT_TOTALS = 100
-BUILDING = 0x42414856  # the advisory lock of whoever builds the graph
+BUILDING = 0x42414856  # the advisory lock of whoever builds an index
 
 _SCORED = np.dtype([("fields", ">i2"), ("size_id", ">i4"), ("id", ">i8"), ("size", ">i4"), ("score", ">f8")])
 _COPY_HEAD = 19  # bytes of a binary COPY before its first row
@@ -44,8 +35,9 @@ _COPY_HEAD = 19  # bytes of a binary COPY before its first row
 class PostgresRanker:
     """Ranks the pictures of a `PostgresStore`. Keeps how many suit a filter: of millions, that takes a second."""
 
-    def __init__(self, graph_above: int = GRAPH_ABOVE) -> None:
-        self.graph_above = graph_above
+    def __init__(self, graph_above: int = GRAPH_ABOVE, listed_above: int = LISTED_ABOVE) -> None:
+        """Pictures above which there shall be an index, and above which a new one is an inverted file."""
+        self.graph_above, self.listed_above = graph_above, listed_above
         self._totals: dict[tuple[object, ...], int] = {}
         self._state = ""
 
@@ -76,50 +68,16 @@ class PostgresRanker:
         return totals[key]
 
     def derive(self, store: Store) -> list[str]:
-        """Build the graph when there are enough pictures for one; from then on the server keeps it up to date."""
+        """Build an index when there are enough pictures for one; the server then keeps it up to date."""
         server = _server(store)
         (count,) = server.select("SELECT count(embedding) FROM files")[0]
         with plain_errors(server.shown):
             if count <= self.graph_above or not server.try_lock(BUILDING):
                 return []
             try:
-                return build_graph(server)
+                return indexes.keep(server, count, self.listed_above)
             finally:
                 server.unlock(BUILDING)
-
-
-def has_graph(server: PostgresStore) -> bool:
-    """Whether there is a graph, and it is whole."""
-    return bool(server.select("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(?) AND indisvalid", (GRAPH,)))
-
-
-def build_graph(server: PostgresStore) -> list[str]:
-    """Build the graph unless there is one, while others go on reading and writing; -> what the server remarks."""
-    if has_graph(server):
-        return []
-    dim = server.select("SELECT vector_dims(embedding) FROM files WHERE embedding IS NOT NULL LIMIT 1")[0][0]
-    remarks: list[str] = []
-
-    def remark(diagnostic: Any) -> None:
-        if diagnostic.severity_nonlocalized == "NOTICE" and "maintenance_work_mem" in (
-            diagnostic.message_primary or ""
-        ):
-            remarks.append(
-                f"{diagnostic.message_primary}; raise the server's maintenance_work_mem and it is far faster"
-            )
-
-    server.connection.add_notice_handler(remark)
-    try:
-        # What a stopped attempt left behind is no graph, but has the name.
-        server.connection.execute(f"DROP INDEX IF EXISTS {GRAPH}".encode())
-        server.connection.execute(
-            f"CREATE INDEX CONCURRENTLY {GRAPH} ON files USING hnsw ((embedding::halfvec({dim})) halfvec_ip_ops) "
-            f"WITH (m = {CONNECTIVITY}, ef_construction = {EXPANSION_ADD})".encode()
-        )
-        server.connection.execute("ANALYZE files")
-    finally:
-        server.connection.remove_notice_handler(remark)
-    return remarks
 
 
 class Asked:
@@ -172,7 +130,7 @@ class Asked:
 
     @property
     def _cosine(self) -> str:
-        """With the query in float32: halving its precision, as the graph does, swaps near neighbours."""
+        """With the query in float32: halving its precision, as an index does, swaps near neighbours."""
         return "-(embedding::vector <#> ?::vector)"
 
     @property
@@ -182,7 +140,8 @@ class Asked:
     def _ask(self, server: PostgresStore, count: int) -> None:
         """Add to what is told until it is `count`, or all there are."""
         wanted = count + len(self.but)
-        found = self._walk(server, wanted) if has_graph(server) and not self._are_few(server) else None
+        index = indexes.index_of(server)
+        found = self._search(server, index, wanted) if index is not None and not self._are_few(server) else None
         if found is None or len(found[0]) < wanted:
             found = self._look_at_all(server, wanted)
             self._is_all = len(found[0]) < wanted
@@ -205,20 +164,22 @@ class Asked:
         )
         return [row[0] for row in rows], [row[1] for row in rows]
 
-    def _walk(self, server: PostgresStore, count: int) -> tuple[list[int], list[float]]:
-        """About the nearest, through the graph."""
+    def _search(self, server: PostgresStore, index: Index, count: int) -> tuple[list[int], list[float]]:
+        """About the nearest, through the index: with more effort, until that changes nothing."""
         candidates = max(RESCORED, 2 * count)
-        expansion = MOST_EXPANDED if self.is_filtered else min(max(EXPANSION_SEARCH, candidates), MOST_EXPANDED)
-        server.set(
-            {
-                "hnsw.ef_search": expansion,
-                "hnsw.iterative_scan": "relaxed_order",
-                "hnsw.max_scan_tuples": max(WALKED, 4 * candidates),
-            }
-        )
+        found: tuple[list[int], list[float]] = [], []
+        for effort in index.efforts(candidates, is_filtered=self.is_filtered):
+            before, found = found, self._through_index(server, effort, candidates, count)
+            if len(found[0]) == count and set(found[0]) == set(before[0]):
+                break
+        return found
+
+    def _through_index(
+        self, server: PostgresStore, effort: dict[str, object], candidates: int, count: int
+    ) -> tuple[list[int], list[float]]:
         dim = len(self.vector)
         distance = f"embedding::halfvec({dim}) <#> ?::halfvec({dim})"
-        server.set({"enable_seqscan": "off"})
+        server.set(effort | {"enable_seqscan": "off"})
         try:
             rows = server.select(
                 f"SELECT id, embedding FROM files WHERE {self.where} ORDER BY {distance} LIMIT ?",

@@ -7,8 +7,6 @@ differ in how they fold, and no index could serve a function of ours.
 from __future__ import annotations
 
 SCHEMA = "bahumukha"
-GRAPH = "files_nearest"
-"""Name of the HNSW index; `PostgresRanker.derive` makes it when there are enough pictures."""
 
 _SCHEMA_1 = """
 CREATE TABLE facts (name text PRIMARY KEY, value text NOT NULL);
