@@ -1,10 +1,10 @@
 """The index that the server keeps of the embeddings: which kind, how it is built and renewed, how it is asked.
 
 Up to `LISTED_ABOVE` pictures it is a graph (HNSW): it finds the most in a given time and takes in new pictures for
-ever, but each picture that it is built of costs a millisecond and more. Above, it is an inverted file (IVFFlat): k-means
-chooses centres, each picture stands in the list of the nearest one, and a question looks through the lists whose
-centres are nearest to it (probes). It is built in a fraction of the time, but its centres are those of the pictures of
-that day: when there are `OUTGROWN` times as many, it is built anew beside the old one, and takes its place.
+ever, but each picture that it is built of costs a millisecond and more. Above, it is an inverted file (IVFFlat):
+k-means chooses centres, each picture stands in the list of the nearest one, and a question looks through the lists
+whose centres are nearest to it (probes). It is built in a fraction of the time, but its centres are those of the
+pictures of that day: when there are `OUTGROWN` times as many, it is built anew beside the old one, and takes its place.
 """
 
 from __future__ import annotations
