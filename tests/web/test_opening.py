@@ -347,7 +347,8 @@ def test_a_store_that_fails_is_a_file_that_is_missing(packs: Packs, monkeypatch:
         assert of_file(client, second["id"]) == {404}
 
 
-def test_a_slow_store_keeps_nobody_else_waiting(packs: Packs, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["full", "thumbnail"])
+def test_a_slow_store_keeps_nobody_else_waiting(packs: Packs, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
     from threading import Event
 
@@ -361,7 +362,7 @@ def test_a_slow_store_keeps_nobody_else_waiting(packs: Packs, monkeypatch: pytes
     monkeypatch.setattr(remote, "read_part", slow)
     with packs.client() as client, ThreadPoolExecutor(20) as browser:
         found = listed(client)
-        far = [picture["full"] for path, picture in found.items() if path.startswith(STORE)]
+        far = [picture[what] for path, picture in found.items() if path.startswith(STORE)]
         asked = [browser.submit(client.get, address) for address in far * 4]
         near = [client.get(picture["thumbnail"]) for path, picture in found.items() if not path.startswith(STORE)]
         assert {answer.status_code for answer in near} == {200} and not any(each.done() for each in asked)
