@@ -207,9 +207,20 @@ def test_a_shard_that_never_was_indexed_is_indexed_at_once(tmp_path: Path) -> No
 
 def test_what_is_served_has_to_be_there(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("none")
-    for wrong in (tmp_path / "none.tar", tmp_path / "a.txt", f"{tmp_path}/a-{{0..3}}.tar"):
+    for wrong in (tmp_path / "none.tar", tmp_path / "a.txt"):
         with pytest.raises(UsageError, match="there is no such folder, shard"):
             ServerConfig(folders=(wrong,))
+
+
+def test_one_name_for_several_is_refused(tmp_path: Path) -> None:
+    """Nothing in the index lies below such a name."""
+    for end in ("a-*.tar", "a-{0..3}.tar", "a-?.tar", "a-[0-9].tar", "*", "a.jpg?sig=1"):
+        for start in ("s3://bucket/photos", tmp_path):
+            with pytest.raises(UsageError, match="name packs one by one, or the folder that they lie in"):
+                ServerConfig(folders=(f"{start}/{end}",))
+    (tmp_path / "a[1] {2}").mkdir()
+    shard = write_tar(tmp_path / "a[1] {2}" / "what?.tar", named([1]))
+    assert ServerConfig(folders=(shard.parent, shard)).roots == (str(shard.parent), str(shard))
 
 
 # --- what is not
