@@ -403,6 +403,11 @@ def test_passwords_and_signatures_are_not_told() -> None:
         ("s3://key:secret@host/a/b.jpg", "s3://host/a/b.jpg"),
         ("https://me:pw@host/a.jpg?X-Signature=secret", "https://host/a.jpg"),
         ("https://me:pw@host/a.jpg: cannot be read: 403 of https://host/a.jpg?sig=1", None),
+        ("sftp://user:secret@pw@host/dir/a.jpg", "sftp://host/dir/a.jpg"),
+        ("sftp://user:secret?pw@host/dir/a.jpg", "sftp://host/dir/a.jpg"),
+        ("HTTPS://h/a.jpg?X-Sig=secret", "HTTPS://h/a.jpg"),
+        ("s3://bucket/mail@home/a@b.jpg", "s3://bucket/mail@home/a@b.jpg"),
+        ("dav://host?to=a@b", "dav://host?to=a@b"),
         ("/data/a@b.jpg", "/data/a@b.jpg"),
         ("s3://bucket/what?.jpg", "s3://bucket/what?.jpg"),
     ):
