@@ -7,6 +7,7 @@ import os
 import tarfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -140,6 +141,41 @@ def test_object_is_read_by_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         store.rm("/contents", recursive=True)
     with pytest.raises(Unreadable, match="cannot be read"):
         ObjectBytes(url)
+
+
+class Hanging:
+    """A pack in a store that does not answer before it may."""
+
+    version = None
+
+    def __init__(self) -> None:
+        self.was_asked, self.may_answer = threading.Event(), threading.Event()
+
+    @contextmanager
+    def stream(self) -> Iterator[BinaryIO]:
+        self.was_asked.set()
+        self.may_answer.wait(120)
+        yield io.BytesIO()
+
+    def part(self, start: int, size: int) -> bytes:
+        raise AssertionError("nothing was found")
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a.tar", "s3://bucket/a.parquet"])
+def test_a_store_that_hangs_keeps_no_pack_of_this_machine_waiting(
+    shard: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "TURNS", 1)  # as if both had the same
+    kept, far = Contents(), Hanging()
+    with ThreadPoolExecutor(2) as threads, shard.open("rb") as file:
+        asked = threads.submit(kept.read, url, "000000", far)
+        try:
+            assert far.was_asked.wait(20)
+            near = threads.submit(kept.read, "a.tar", "red-000.png", FileBytes(file))
+            assert near.result(20) == named([0])["red-000.png"]
+        finally:
+            far.may_answer.set()
+        assert isinstance(asked.exception(), Unreadable)
 
 
 def test_cut_shard_gives_what_is_whole(shard: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import fsspec
@@ -13,8 +14,9 @@ import pytest
 from bahumukha.errors import ImageError, UsageError
 from bahumukha.search import PictureIndex
 from bahumukha.search.contents import read_packed
+from bahumukha.search.packed import naming
 from bahumukha.search.paths import pack_of, resolved, under, within
-from bahumukha.search.reading import source_of
+from bahumukha.search.reading import Unreadable, source_of
 from bahumukha.search.store import Ledger
 from bahumukha.zoo.fake import ColourEncoder
 from tests.search.packs import named, write_parquet, write_tar
@@ -118,6 +120,25 @@ def test_bad_picture_and_cut_shard_are_named_and_the_rest_goes_on(shard: Path, i
     assert report.added == 0 and report.unchanged > 16
 
 
+def test_headers_that_each_belong_to_the_next_are_trouble_with_that_shard_alone(
+    shard: Path, index: PictureIndex
+) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2
+    headers = (header.tobuf(tarfile.GNU_FORMAT) + b"a".ljust(512, b"\0")) * 1500
+    whole = write_tar(shard.with_name("deep.tar"), named([40])).read_bytes().rstrip(b"\0")
+    deep, deeper = shard.with_name("deep.tar"), shard.with_name("deeper.tar")
+    deep.write_bytes(whole + bytes(-len(whole) % 512) + headers + bytes(1024))
+    deeper.write_bytes(headers + bytes(1024))
+    report = index.index([deep, deeper, shard])
+    assert report.added == 13
+    assert [path for path, _ in report.failed] == [str(deep), str(deeper)]
+    assert all("cannot be read to its end" in said for _, said in report.failed)
+    assert read_packed(f"{deep}/red-040.png") == named([40])["red-040.png"]
+    with pytest.raises(Unreadable, match="cannot be read to its end"):
+        read_packed(f"{deeper}/red-000.png")
+
+
 def test_folder_with_a_shard_in_it_leaves_the_shards_pictures_alone(shard: Path, index: PictureIndex) -> None:
     fill(shard.parent / "photos", 4)
     index.index([shard])
@@ -169,6 +190,29 @@ def test_table_without_pictures_says_what_is_needed(tmp_path: Path, index: Pictu
     parquet.write_table(pyarrow.table({"url": ["http://a"], "caption": ["b"]}), tmp_path / "a.parquet")
     (failure,) = index.index([tmp_path / "a.parquet"]).failed
     assert "no column of pictures" in failure[1] and "url, caption" in failure[1]
+
+
+def test_table_that_is_damaged_is_trouble_with_that_table_alone(tmp_path: Path, index: PictureIndex) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    day = pyarrow.array([2**31 - 1], pyarrow.int32()).view(pyarrow.date32())  # Python's dates end before
+    image = pyarrow.StructArray.from_arrays([pyarrow.array([b"x"]), day], ["bytes", "day"])
+    parquet.write_table(pyarrow.table({"image": image}), tmp_path / "a.parquet")
+    table = write_parquet(tmp_path / "b.parquet", named(range(4)))
+    report = index.index([tmp_path / "a.parquet", table])
+    assert report.added == 4
+    [(path, said)] = report.failed
+    assert path == str(tmp_path / "a.parquet") and "cannot be read to its end" in said
+    with pytest.raises(Unreadable, match="cannot be read to its end"):
+        read_packed(f"{path}/000000")
+
+
+@pytest.mark.parametrize("name", ["ArrowTypeError", "ArrowKeyError", "ArrowIndexError", "ArrowMemoryError"])
+def test_what_pyarrow_raises_names_the_table(name: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    with pytest.raises(Unreadable, match=r"a\.parquet: cannot be read to its end: .+"), naming("a.parquet"):
+        raise getattr(pyarrow.lib, name)()
 
 
 # --- object stores

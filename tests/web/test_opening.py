@@ -207,9 +207,20 @@ def test_a_shard_that_never_was_indexed_is_indexed_at_once(tmp_path: Path) -> No
 
 def test_what_is_served_has_to_be_there(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("none")
-    for wrong in (tmp_path / "none.tar", tmp_path / "a.txt", f"{tmp_path}/a-{{0..3}}.tar"):
+    for wrong in (tmp_path / "none.tar", tmp_path / "a.txt"):
         with pytest.raises(UsageError, match="there is no such folder, shard"):
             ServerConfig(folders=(wrong,))
+
+
+def test_one_name_for_several_is_refused(tmp_path: Path) -> None:
+    """Nothing in the index lies below such a name."""
+    for end in ("a-*.tar", "a-{0..3}.tar", "a-?.tar", "a-[0-9].tar", "*", "a.jpg?sig=1"):
+        for start in ("s3://bucket/photos", tmp_path):
+            with pytest.raises(UsageError, match="name packs one by one, or the folder that they lie in"):
+                ServerConfig(folders=(f"{start}/{end}",))
+    (tmp_path / "a[1] {2}").mkdir()
+    shard = write_tar(tmp_path / "a[1] {2}" / "what?.tar", named([1]))
+    assert ServerConfig(folders=(shard.parent, shard)).roots == (str(shard.parent), str(shard))
 
 
 # --- what is not
@@ -347,7 +358,8 @@ def test_a_store_that_fails_is_a_file_that_is_missing(packs: Packs, monkeypatch:
         assert of_file(client, second["id"]) == {404}
 
 
-def test_a_slow_store_keeps_nobody_else_waiting(packs: Packs, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["full", "thumbnail"])
+def test_a_slow_store_keeps_nobody_else_waiting(packs: Packs, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
     from threading import Event
 
@@ -361,7 +373,7 @@ def test_a_slow_store_keeps_nobody_else_waiting(packs: Packs, monkeypatch: pytes
     monkeypatch.setattr(remote, "read_part", slow)
     with packs.client() as client, ThreadPoolExecutor(20) as browser:
         found = listed(client)
-        far = [picture["full"] for path, picture in found.items() if path.startswith(STORE)]
+        far = [picture[what] for path, picture in found.items() if path.startswith(STORE)]
         asked = [browser.submit(client.get, address) for address in far * 4]
         near = [client.get(picture["thumbnail"]) for path, picture in found.items() if not path.startswith(STORE)]
         assert {answer.status_code for answer in near} == {200} and not any(each.done() for each in asked)
@@ -391,6 +403,11 @@ def test_passwords_and_signatures_are_not_told() -> None:
         ("s3://key:secret@host/a/b.jpg", "s3://host/a/b.jpg"),
         ("https://me:pw@host/a.jpg?X-Signature=secret", "https://host/a.jpg"),
         ("https://me:pw@host/a.jpg: cannot be read: 403 of https://host/a.jpg?sig=1", None),
+        ("sftp://user:secret@pw@host/dir/a.jpg", "sftp://host/dir/a.jpg"),
+        ("sftp://user:secret?pw@host/dir/a.jpg", "sftp://host/dir/a.jpg"),
+        ("HTTPS://h/a.jpg?X-Sig=secret", "HTTPS://h/a.jpg"),
+        ("s3://bucket/mail@home/a@b.jpg", "s3://bucket/mail@home/a@b.jpg"),
+        ("dav://host?to=a@b", "dav://host?to=a@b"),
         ("/data/a@b.jpg", "/data/a@b.jpg"),
         ("s3://bucket/what?.jpg", "s3://bucket/what?.jpg"),
     ):

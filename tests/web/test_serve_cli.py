@@ -8,8 +8,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import pytest
+
+from bahumukha.search import PictureIndex
+from bahumukha.zoo.fake import ColourEncoder
+from tests.search.packs import picture_bytes
 from tests.search.pictures import draw
 
 
@@ -35,6 +42,48 @@ def test_it_starts_answers_and_stops_at_ctrl_c(tmp_path: Path, tiny_clip: Path) 
         finally:
             process.kill()
     assert process.returncode in (0, 130) and out == "" and "Traceback" not in err, err
+
+
+HANGING = """
+import sys, time
+from functools import partial
+from bahumukha.cli import main
+from bahumukha.search import remote
+from bahumukha.web import app
+from bahumukha.zoo.fake import ColourEncoder
+
+def hang(*arguments):
+    print("asked", flush=True)
+    time.sleep(600)
+
+remote.read_part = hang
+app.create_app = partial(app.create_app, encoder=ColourEncoder())
+main(sys.argv[1:])
+"""
+
+
+def test_ctrl_c_does_not_wait_for_a_store_that_hangs(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    store, url = fsspec.filesystem("memory"), "memory://hanging/photos"
+    store.pipe_file("/hanging/photos/red.png", picture_bytes("red", 1))
+    try:
+        PictureIndex(tmp_path / "i.db", ColourEncoder()).index([url])
+    finally:
+        store.rm("/hanging", recursive=True)
+    command = [sys.executable, "-c", HANGING, "serve", url, "--port", "0", "--db", "i.db", "--out", "made"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = urlsplit(process.stdout.readline().strip())
+            asking = HTTPConnection(address.netloc, timeout=60)
+            asking.request("GET", "/api/v1/pictures/1/full")
+            assert process.stdout.readline() == "asked\n"
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+            asking.close()
+        finally:
+            process.kill()
+    assert process.returncode in (0, 130), err
 
 
 def test_what_cannot_be_is_said_in_one_line(tmp_path: Path) -> None:

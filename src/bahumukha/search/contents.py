@@ -102,7 +102,7 @@ class Contents:
     def __init__(self) -> None:
         self._shards: _Last[_Directory] = _Last(KEPT_NAMES)
         self._tables: _Last[tuple[int, list[Any]]] = _Last(KEPT_BYTES)
-        self._turns = [threading.Lock() for _ in range(TURNS)]
+        self._turns, self._far_turns = ([threading.Lock() for _ in range(TURNS)] for _ in range(2))
 
     def read(self, pack: str, name: str, data: PackBytes, at_most: int | None = None) -> bytes:
         """The picture that the ledger has at `packed_path(pack, name)`.
@@ -120,8 +120,11 @@ class Contents:
         return found
 
     def _turn(self, pack: str) -> threading.Lock:
-        """A page asks for many pictures of one pack at once; one thread walks over it, and the others wait."""
-        return self._turns[hash(pack) % TURNS]
+        """A page asks for many pictures of one pack at once; one thread walks over it, and the others wait.
+
+        Never those that want a pack of this machine for one that walks over a pack in a store, which may hang.
+        """
+        return (self._far_turns if is_url(pack) else self._turns)[hash(pack) % TURNS]
 
     def _of_shard(self, pack: str, name: str, data: PackBytes, at_most: int | None) -> bytes | None:
         key = None if data.version is None else (pack, data.version)
@@ -183,7 +186,7 @@ def _directory(stream: BinaryIO) -> _Directory:
             if len(places) == MOST_NAMES:
                 return _Directory(places, member.offset)
             places.setdefault(name, (member.offset_data, member.size))  # as the ledger has it: the first of a name
-    except tarfile.TarError:
+    except (tarfile.TarError, RecursionError):
         if not places:
             raise
     return _Directory(places, None)  # of a shard that was cut off, what is whole

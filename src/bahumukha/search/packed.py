@@ -29,8 +29,20 @@ LARGEST_TAR = 1 << 62
 BUFFER = 1 << 20
 """Bytes of a table that are read at once."""
 
-_READING = (OSError, EOFError, ValueError, NotImplementedError, tarfile.TarError)
-"""What reading a pack raises; pyarrow's exceptions are among these."""
+_READING = (
+    OSError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    tarfile.TarError,
+    RecursionError,  # tarfile, of many headers that each belong to the next
+    ArithmeticError,  # pyarrow, of dates that Python has no number for
+    # What pyarrow's ArrowTypeError, ArrowKeyError, ArrowIndexError and ArrowMemoryError are.
+    TypeError,
+    LookupError,
+    MemoryError,
+)
+"""What reading a damaged or crafted pack raises."""
 
 
 @dataclass(slots=True)
@@ -108,7 +120,8 @@ def naming(pack: str) -> Iterator[None]:
     except Exception as error:
         if not (isinstance(error, _READING) or is_url(pack)):  # each store's package has exceptions of its own
             raise
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120] or "cut off"
+        silent = "cut off" if isinstance(error, EOFError) else type(error).__name__
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120] or silent
         raise Unreadable(f"{text_of(pack)}: cannot be read to its end: {reason}") from error
 
 
@@ -123,7 +136,8 @@ def _tar(file: BinaryIO) -> Iterator[tuple[str, int, Any]]:
 def tar_pictures(file: BinaryIO) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
     """The pictures of a shard from where `file` stands, with their names in the ledger; headers alone are read.
 
-    Raises TarError, also for a header that leads back, from which tarfile would go round for ever.
+    Raises TarError, also for a header that leads back, from which tarfile would go round for ever; RecursionError for
+    a thousand headers that each belong to the next.
     """
     from bahumukha.images import EXTENSIONS
 

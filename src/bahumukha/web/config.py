@@ -14,6 +14,8 @@ from bahumukha.search.paths import is_url, pack_of, resolved, text_of
 from bahumukha.search.places import Place, place_of
 
 SHORTEST_TOKEN = 12
+SEVERAL = "*?[{"
+"""Signs by which one name stands for several."""
 MAKING = "bahumukha.web.making"
 """The module that knows how each kind of job is done; the worker imports it."""
 
@@ -56,11 +58,7 @@ class ServerConfig:
         self.place  # noqa: B018 (complains of what is wrong with it)
         self.roots  # noqa: B018 (from now on)
         for folder in self.folders:
-            root = resolved(folder)
-            if not (is_url(root) or os.path.isdir(root) or (pack_of(root) == root and os.path.isfile(root))):
-                raise UsageError(
-                    f"{text_of(os.fspath(folder))}: there is no such folder, shard (.tar) or table (.parquet)"
-                )
+            _require_one(folder)
 
     @property
     def is_local(self) -> bool:
@@ -86,6 +84,20 @@ class ServerConfig:
         """Beside the ledger, as what else is derived from it; of a store, in the user's data folder."""
         place = self.place
         return place.with_name(place.name + "-thumbnails") if isinstance(place, Path) else data_home() / "thumbnails"
+
+
+def _require_one(folder: Path | str) -> None:
+    """Raises UsageError for what is not one folder, pack or URL: paths of the index have to begin with it."""
+    root = resolved(folder)
+    if os.path.isdir(root) or (pack_of(root) == root and os.path.isfile(root)):
+        return
+    is_several = any(sign in root for sign in SEVERAL)
+    if is_url(root) and not is_several:
+        return
+    said = "serve cannot take this URL" if is_url(root) else "there is no such folder, shard (.tar) or table (.parquet)"
+    if is_several:
+        said += "; it takes no ranges and none of * ? [ {: name packs one by one, or the folder that they lie in"
+    raise UsageError(f"{text_of(os.fspath(folder))}: {said}")
 
 
 def is_loopback(host: str) -> bool:

@@ -22,8 +22,9 @@ from bahumukha.search.paths import is_url, pack_of, text_of, under
 
 LARGEST_READ = 128 << 20
 """Bytes of a picture that has no file of its own: it is held in memory."""
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
-_SIGNATURE = re.compile(r"\b(https?://[^?\s]*)\?\S*")
+_PASSWORD = re.compile(r"(?<=://)(?:[^/?\s:]*:[^/\s]*|[^/?\s]*)@")
+"""All up to the last `@` before the path, as a password may hold one, and `?` too; a query's `@` is none of it."""
+_SIGNATURE = re.compile(r"\b(https?://[^?\s]*)\?\S*", re.IGNORECASE)
 
 
 def told(text: str) -> str:

@@ -18,6 +18,7 @@ from bahumukha.web.jobs import JobQueue
 from bahumukha.web.library import Library
 from bahumukha.web.looking import Looker
 from bahumukha.web.searching import Kept, Searcher
+from bahumukha.web.threads import DaemonThreads
 from bahumukha.web.thumbnails import Thumbnails
 from bahumukha.web.weights import without_weights
 
@@ -49,8 +50,8 @@ class Services:
     indexer: Indexer
     threads: ThreadPoolExecutor
     """For what reads pictures from the disk."""
-    far_threads: ThreadPoolExecutor
-    """For what reads them from object stores."""
+    far_threads: DaemonThreads
+    """For what reads them from object stores, which may hang: nothing waits for these."""
     duplicates: Kept[list[DuplicateGroup]] = field(default_factory=lambda: Kept(4))
     duplicates_turn: threading.Lock = field(default_factory=threading.Lock)
 
@@ -80,12 +81,12 @@ class Services:
             self.threads.submit(self.searcher.warm_up)
 
     def close(self) -> None:
-        """Stop everything, and wait for it."""
+        """Stop everything, and wait for it, except for object stores."""
         self.warming.cancel()
         self.hub.close()
         self.jobs.close()
         self.indexer.close()
-        self.far_threads.shutdown(wait=False, cancel_futures=True)
+        self.far_threads.close()
         self.threads.shutdown(wait=True, cancel_futures=True)
         self.library.close()
 
@@ -107,7 +108,7 @@ def open_services(config: ServerConfig, encoder: ImageTextEncoder | None = None)
         ),
         indexer=Indexer(config, lambda state: hub.tell("index", "", state)),
         threads=ThreadPoolExecutor(thread_count() + 2, thread_name_prefix="pictures"),
-        far_threads=ThreadPoolExecutor(FAR_AT_ONCE, thread_name_prefix="far"),
+        far_threads=DaemonThreads(FAR_AT_ONCE, "far"),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -45,17 +46,17 @@ class Thumbnails:
     def made(self, shown: Shown, kind: str = "") -> Path:
         """The file of a copy, made if need be. Raises NotFound, ImageError, UsageError where it cannot be written."""
         path = self._path(shown, kind)
-        with self._turns:
+        with self.library.opened(shown) as file, self._turns:  # in this order: a store that hangs must hold no turn
             if not path.is_file():
-                save_image(self._copy(shown, SIDES[kind]), path)
+                save_image(_copy(file, SIDES[kind]), path)
         return path
-
-    def _copy(self, shown: Shown, side: int) -> Image.Image:
-        with self.library.opened(shown) as file:
-            image = open_image(file, at_least=side // 2)
-        image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
-        return image
 
     def _path(self, shown: Shown, kind: str) -> Path:
         name = shown.content or f"row-{shown.id}"
         return self.library.config.thumbnails / name[:2] / f"{name}{kind}.jpg"
+
+
+def _copy(file: BinaryIO, side: int) -> Image.Image:
+    image = open_image(file, at_least=side // 2)
+    image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return image

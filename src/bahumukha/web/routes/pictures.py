@@ -112,9 +112,9 @@ async def _read(served: Services, id: int, answer: Callable[[Shown, Path | None]
         shown = served.library.picture(id)
         return shown, served.thumbnails.kept(shown)
 
-    loop = asyncio.get_running_loop()
-    shown, kept = await loop.run_in_executor(served.threads, found)
-    return await loop.run_in_executor(served.far_threads if shown.is_far else served.threads, answer, shown, kept)
+    shown, kept = await asyncio.wrap_future(served.threads.submit(found))
+    threads = served.far_threads if shown.is_far else served.threads
+    return await asyncio.wrap_future(threads.submit(answer, shown, kept))
 
 
 def _caching(shown: Shown, version: str) -> dict[str, str]:
