@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,15 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, name: str, text: st
     with pytest.raises(UsageError, match=message) as raised:
         open_source(SourceConfig(tmp_path / name))
     assert name in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_shard_of_headers_that_each_belong_to_the_next_is_named(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2
+    block = header.tobuf(tarfile.GNU_FORMAT) + b"a".ljust(512, b"\0")
+    (tmp_path / "deep.tar").write_bytes(block * 1500 + bytes(1024))
+    with pytest.raises(UsageError, match="deep.tar: not a tar file that can be read"):
+        open_source(SourceConfig(tmp_path / "deep.tar"))
 
 
 @pytest.mark.parametrize("name", ["missing", "missing.csv", "s-{0..2}.tar", "s-*.tar", "s-{3..1}.tar"])

@@ -126,7 +126,7 @@ def _samples(path: Path, config: SourceConfig) -> Iterator[tuple[Place, Captions
                     key, parts = this, {}
                 parts[ending.lower()] = (member.offset_data, member.size)
             yield from _sample(path, file, key, parts, config)
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, RecursionError) as error:
         raise UsageError(f"{shown(path)}: not a tar file that can be read ({error})") from error
 
 
