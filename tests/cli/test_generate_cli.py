@@ -94,7 +94,8 @@ def test_every_setting_is_in_the_png_and_rebuilds_the_config_and_the_picture(bah
     config = GuidedConfig.from_dict(stored["settings"])
     assert config.prompt == "a blue thing" and config.seed == "మొదటి" and config.size == (32, 24)
     assert config.drawer == "pixel" and config.drawer_options == {"shape": "hexagon"}
-    assert config.losses == {"tv": "0.1 -> 0.3", "symmetry": {"weight": 2, "axis": "both"}}
+    of_drawer = {"range": {"weight": 5.0, "low": 0.05, "high": 0.95}}
+    assert config.losses == of_drawer | {"tv": "0.1 -> 0.3", "symmetry": {"weight": 2, "axis": "both"}}
     assert config.filters == {"tile": {"margin": 0.2}}
     assert config.start.pull == 0.5 and config.start.picture is not None and config.start.picture.is_absolute()
     assert config.cutouts.sizes == (16,) and config.ema == 0.5

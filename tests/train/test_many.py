@@ -258,7 +258,13 @@ def test_a_run_that_loses_a_process_goes_on_from_its_checkpoint(
         start_method="forkserver",
     )  # fmt: skip
     job = replace(jobs["vqgan"], out=tmp_path / "run")
-    elastic_launch(launch, lives_twice)(job.file, job.out, job.sets)
+    kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+    try:
+        elastic_launch(launch, lives_twice)(job.file, job.out, job.sets)
+    finally:  # the launcher leaves its own, which are in the way of tests that press Ctrl-C
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
     assert_same(jobs["vqgan"].below(root / "1"), job)
     assert (job.out / "model/config.json").exists()
     assert json.loads((job.out / "loop.json").read_text())["step"] == STEPS

@@ -62,13 +62,19 @@ async function describe(picture, list) {
       size: known.width ? `${known.width} × ${known.height}` : null,
       type: known.format,
       place: known.latitude === null ? null : `${known.latitude.toFixed(4)}, ${known.longitude.toFixed(4)}`,
-      bytes: `${(known.bytes / 1e6).toLocaleString(locale(), { maximumFractionDigits: 2 })} MB`,
+      bytes: fileSize(known.bytes),
       folder: known.folder,
       score: picture.score === null ? null : picture.score.toFixed(3),
     });
   } catch (error) {
     toast(error.message);
   }
+}
+
+/** Bytes as people read them: of small files kilobytes. */
+function fileSize(bytes) {
+  const [size, unit] = bytes < 1e6 ? [bytes / 1e3, "kB"] : [bytes / 1e6, "MB"];
+  return `${size.toLocaleString(locale(), { maximumSignificantDigits: 3 })} ${unit}`;
 }
 
 function fill(list, facts) {
