@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from hypothesis.errors import FlakyStrategyDefinition
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -59,4 +60,9 @@ def test_what_answers_lead_to_is_described_too(address: str) -> None:
         def validate_response(self, response: Any, case: schemathesis.Case, **kwargs: Any) -> None:
             case.validate_response(response, checks=CHECKS)
 
-    Walk.run(settings=settings(max_examples=20, stateful_step_count=8, derandomize=True, **COMMON))
+    for attempt in range(3):
+        try:
+            return Walk.run(settings=settings(max_examples=20, stateful_step_count=8, derandomize=True, **COMMON))
+        except FlakyStrategyDefinition:  # a job was further on than when the same walk began before: no answer is wrong
+            if attempt == 2:
+                raise
