@@ -15,6 +15,8 @@ from typing import Any
 
 from bahumukha.errors import UsageError
 
+CREATING = ("torch", "safetensors")
+"""Packages of the extra [create] without which no picture is made; PyTorch alone may have come with something else."""
 _ROOT = Path("/")
 
 

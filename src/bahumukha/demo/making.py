@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bahumukha.errors import BahumukhaError
+from bahumukha.runtime import CREATING
 
 MADE = "made"
 """Folder of what is made, in that of the demo."""
@@ -63,13 +64,9 @@ MAKINGS = (
 )
 
 
-NEEDED = ("torch", "safetensors")
-"""Of the extra [create]; PyTorch alone may have come with something else."""
-
-
 def can_make() -> bool:
     """Whether what draws is installed; nothing is imported."""
-    return all(find_spec(name) is not None for name in NEEDED)
+    return all(find_spec(name) is not None for name in CREATING)
 
 
 def make(makings: Sequence[Making], folder: Path) -> Iterator[Made]:

@@ -104,20 +104,13 @@ class Demo:
         return self.folder / SHEET
 
 
-def show(
-    photos: Sequence[Photo],
-    encoder: ImageTextEncoder,
-    folder: Path,
-    tour: Tour | None = None,
-) -> Demo:
+def show(photos: Sequence[Photo], encoder: ImageTextEncoder, folder: Path, tour: Tour | None = None) -> Demo:
     """Take the tour and write its page and contact sheet into `folder`, new, empty, or of an earlier demo.
 
     Raises UsageError for a folder with other things in it or that cannot be written, and what the parts raise.
     """
-    from bahumukha.demo.page import render
-
     demo = take_tour(photos, encoder, folder, tour)
-    demo.page.write_text(render(demo), encoding="utf-8")
+    _write_page(demo)
     _draw_sheet(demo)
     return demo
 
@@ -127,11 +120,9 @@ def with_pictures(demo: Demo, makings: Sequence[Making]) -> Iterator[Demo]:
 
     Raises what `make` raises.
     """
-    from bahumukha.demo.page import render
-
     for made in make(makings, demo.folder):
         demo = replace(demo, made=[*demo.made, made])
-        demo.page.write_text(render(demo), encoding="utf-8")
+        _write_page(demo)
         yield demo
 
 
@@ -207,6 +198,12 @@ def _search(index: PictureIndex, by_name: dict[str, Photo], query: str, top: int
 def _known(matches: Sequence[Match], by_name: dict[str, Photo]) -> list[tuple[Photo, float]]:
     named = [(Path(match.path).name, match.score) for match in matches]
     return [(by_name[name], score) for name, score in named if name in by_name]
+
+
+def _write_page(demo: Demo) -> None:
+    from bahumukha.demo.page import render
+
+    demo.page.write_text(render(demo), encoding="utf-8")
 
 
 def _draw_sheet(demo: Demo) -> None:

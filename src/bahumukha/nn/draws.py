@@ -34,14 +34,9 @@ class Draws:
         shape = (self.parts * len(like), *like.shape[1:])
         return self._ours(torch.randn(shape, generator=self.generator, dtype=like.dtype, device=like.device))
 
-    def uniform(self, count: int, like: Tensor) -> Tensor:
-        """(count,) in [0, 1), one for each of our `count` rows."""
-        return self._ours(torch.rand(self.parts * count, generator=self.generator, device=like.device))
-
-    def even(self, like: Tensor) -> Tensor:
-        """Numbers in [0, 1) for our rows, of the shape and place of `like` (b, …)."""
-        shape = (self.parts * len(like), *like.shape[1:])
-        return self._ours(torch.rand(shape, generator=self.generator, device=like.device))
+    def uniform(self, count: int, like: Tensor, *each: int) -> Tensor:
+        """(count, *each) in [0, 1) at the place of `like`, for our `count` rows."""
+        return self._ours(torch.rand(self.parts * count, *each, generator=self.generator, device=like.device))
 
     def spread(self, count: int, like: Tensor) -> Tensor:
         """(count,) in [0, 1), of the whole batch one in each of as many equal parts as it has rows, in any order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -60,15 +61,21 @@ def packs(url: str) -> list[Object]:
     return named
 
 
-def read_bytes(url: str) -> bytes:
-    """All of one object. Raises Unreadable."""
+@contextmanager
+def _reading(url: str) -> Iterator[tuple[Any, str]]:
+    """An object's file system and its path there; what fails meanwhile becomes Unreadable that names it."""
     try:
-        system, path = _place(url)
-        return bytes(system.cat_file(path))
+        yield _place(url)
     except UsageError:
         raise
     except Exception as error:  # each store's package has exceptions of its own
         raise Unreadable(f"{url}: cannot be read: {_reason(error)}") from error
+
+
+def read_bytes(url: str) -> bytes:
+    """All of one object. Raises Unreadable."""
+    with _reading(url) as (system, path):
+        return bytes(system.cat_file(path))
 
 
 def read_part(url: str, start: int, size: int) -> bytes:
@@ -76,24 +83,14 @@ def read_part(url: str, start: int, size: int) -> bytes:
 
     Raises Unreadable.
     """
-    try:
-        system, path = _place(url)
+    with _reading(url) as (system, path):
         return bytes(system.cat_file(path, start=start, end=start + size, **_hurry(system)))
-    except UsageError:
-        raise
-    except Exception as error:  # each store's package has exceptions of its own
-        raise Unreadable(f"{url}: cannot be read: {_reason(error)}") from error
 
 
 def look(url: str) -> Object:
     """What a store tells of one object, in PATIENCE seconds as above. Raises Unreadable."""
-    try:
-        system, path = _place(url)
+    with _reading(url) as (system, path):
         return _object(url, system.info(path, **_hurry(system)))
-    except UsageError:
-        raise
-    except Exception as error:  # each store's package has exceptions of its own
-        raise Unreadable(f"{url}: cannot be read: {_reason(error)}") from error
 
 
 def _hurry(system: Any) -> dict[str, float]:
@@ -102,14 +99,9 @@ def _hurry(system: Any) -> dict[str, float]:
 
 def open_stream(url: str) -> BinaryIO:
     """An object to be read from front to back, or with seeks. Raises Unreadable."""
-    try:
-        system, path = _place(url)
+    with _reading(url) as (system, path):
         stream: BinaryIO = system.open(path, "rb")
         return stream
-    except UsageError:
-        raise
-    except Exception as error:  # each store's package has exceptions of its own
-        raise Unreadable(f"{url}: cannot be read: {_reason(error)}") from error
 
 
 def _below(url: str) -> Iterator[Object]:

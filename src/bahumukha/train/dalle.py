@@ -179,8 +179,9 @@ def spoiled(ids: Tensor, most: float, codes: int, draws: Draws) -> Tensor:
     """Codes (B, n) of which a part, from 0 to `most` for each picture, is replaced by any of `codes`."""
     if not most:
         return ids
-    replaced = draws.even(ids) < most * draws.uniform(len(ids), ids)[:, None]
-    return torch.where(replaced, (draws.even(ids) * codes).long(), ids)
+    b, n = ids.shape
+    replaced = draws.uniform(b, ids, n) < most * draws.uniform(b, ids, 1)
+    return torch.where(replaced, (draws.uniform(b, ids, n) * codes).long(), ids)
 
 
 def _check_codes(model: DalleConfig, encoder: Encoder) -> None:

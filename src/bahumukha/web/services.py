@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from bahumukha.errors import ModelError
-from bahumukha.runtime import thread_count
+from bahumukha.runtime import CREATING, thread_count
 from bahumukha.web.config import MAKING, ServerConfig
 from bahumukha.web.events import Hub
 from bahumukha.web.indexing import Indexer
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bahumukha.protocols import ImageTextEncoder
     from bahumukha.web.schemas import DuplicateGroup
 
-NEEDED = dict.fromkeys(("vqgan-clip", "dalle", "unclip"), ("torch", "safetensors"))
+NEEDED = dict.fromkeys(("vqgan-clip", "dalle", "unclip"), CREATING)
 """Packages of the extra [create] without which a generator cannot be used."""
 
 FAR_AT_ONCE = 8

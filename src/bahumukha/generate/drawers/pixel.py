@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bahumukha.generate.drawers.base import DrawerConfig, DrawerOver, check_positive, read_options
-from bahumukha.generate.drawers.fft import FftDrawer
+from bahumukha.generate.drawers.fft import FftDrawer, FftOptions
 from bahumukha.generate.palettes import nearest, parse_palette
 
 
 @dataclass(frozen=True)
-class PixelOptions:
+class PixelOptions(FftOptions):
+    """Of the cells, and of the spectrum beneath them."""
+
     shape: str = "square"
     """One of `SHAPES`."""
     columns: int = 40
@@ -29,20 +31,14 @@ class PixelOptions:
     palette: str | Sequence[str] | Sequence[Sequence[float]] | Tensor | None = None
     """What the cells are limited to: `parse_palette`'s text, names, or colours (N, 3) in [0, 1]; None: any colour."""
     decay: float = 1.5
-    """Exponent of the spectrum beneath: above 1.5 larger areas, below it each cell more for itself."""
-    saturation: float = 1.0
-    """Of the spectrum's colours, as `fft` has it."""
+    """As of `fft`: above 1.5 larger areas, below it each cell more for itself."""
     rate: float = 0.01
-    """Of the spectrum."""
-    spread: float = 0.05
-    """Standard deviation of the random spectrum of the start, about a grey of 1/2."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.shape not in SHAPES:
             raise ValueError(f"shape is {self.shape!r}; it must be one of {', '.join(SHAPES)}")
-        check_positive(self, "columns", "saturation", "rate")
-        if min(self.decay, self.spread) < 0:
-            raise ValueError("decay and spread must be at least 0")
+        check_positive(self, "columns")
         if self.palette is not None:
             object.__setattr__(self, "palette", read_palette(self.palette))
 
@@ -56,9 +52,10 @@ class PixelDrawer(DrawerOver):
 
     def __init__(self, config: DrawerConfig):
         options = read_options(PixelOptions, config, "pixel")
-        beneath = {name: getattr(options, name) for name in ("decay", "saturation", "rate", "spread")}
+        beneath = {each.name: getattr(options, each.name) for each in fields(FftOptions)}
         super().__init__(FftDrawer(replace(config, options=beneath)), config)
         self.cells = cell_map(options.shape, self.height, self.width, options.columns).to(self.device)
+        self._sizes = self.cells.flatten().bincount()[:, None]
         self._palette = None if options.palette is None else torch.as_tensor(options.palette).to(self.device)
 
     def render(self) -> Tensor:
@@ -77,9 +74,8 @@ class PixelDrawer(DrawerOver):
     def _means(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) -> mean colour of each cell, (cells, B, 3)."""
         flat = pictures.permute(2, 3, 0, 1).flatten(0, 1).flatten(1)  # (H W, B 3)
-        counts = self.cells.flatten().bincount()[:, None]
-        sums = flat.new_zeros(len(counts), flat.shape[1]).index_add(0, self.cells.flatten(), flat)
-        return (sums / counts).unflatten(1, (-1, 3))
+        sums = flat.new_zeros(len(self._sizes), flat.shape[1]).index_add(0, self.cells.flatten(), flat)
+        return (sums / self._sizes).unflatten(1, (-1, 3))
 
     def _laid(self, colours: Tensor) -> Tensor:
         """(cells, B, 3) -> (B, 3, H, W)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -75,18 +74,18 @@ def details(id: PictureId, served: Served) -> PictureDetails:
 @router.get("/pictures/{id}/thumbnail", **_image("image/jpeg"))
 async def thumbnail(id: PictureId, served: Served, v: Version = "") -> Response:
     """A small copy, 480 pixels at the longer side. `v` names the content, so that a browser may keep it."""
-    return await _read(served, id, lambda shown, kept: _thumbnail(served, shown, kept, v))
+    return await _read(served, id, lambda shown: _thumbnail(served, shown, v))
 
 
-def _thumbnail(served: Services, shown: Shown, kept: Path | None, version: str) -> Response:
-    path = kept or served.thumbnails.made(shown)
+def _thumbnail(served: Services, shown: Shown, version: str) -> Response:
+    path = served.thumbnails.kept(shown) or served.thumbnails.made(shown)
     return Response(path.read_bytes(), media_type="image/jpeg", headers=_caching(shown, version))
 
 
 @router.get("/pictures/{id}/full", **_image(*BROWSERS_READ.values()))
 async def full(id: PictureId, served: Served, v: Version = "") -> Response:
     """The picture's own file where browsers can read it, else a JPEG of it."""
-    return await _read(served, id, lambda shown, _: _full(served, shown, v))
+    return await _read(served, id, lambda shown: _full(served, shown, v))
 
 
 def _full(served: Services, shown: Shown, version: str) -> Response:
@@ -101,20 +100,15 @@ def _full(served: Services, shown: Shown, version: str) -> Response:
     return Response(path.read_bytes(), media_type="image/jpeg", headers=headers)
 
 
-async def _read(served: Services, id: int, answer: Callable[[Shown, Path | None], Response]) -> Response:
-    """An answer with a picture, or the small copy of it that was kept, made in threads of its own.
+async def _read(served: Services, id: int, answer: Callable[[Shown], Response]) -> Response:
+    """An answer with a picture, made in threads of its own.
 
     While a page of new pictures is made ready, searches must not stand in line behind it, nor pictures of this machine
     behind those of a store that does not answer.
     """
-
-    def found() -> tuple[Shown, Path | None]:
-        shown = served.library.picture(id)
-        return shown, served.thumbnails.kept(shown)
-
-    shown, kept = await asyncio.wrap_future(served.threads.submit(found))
+    shown = await asyncio.wrap_future(served.threads.submit(served.library.picture, id))
     threads = served.far_threads if shown.is_far else served.threads
-    return await asyncio.wrap_future(threads.submit(answer, shown, kept))
+    return await asyncio.wrap_future(threads.submit(answer, shown))
 
 
 def _caching(shown: Shown, version: str) -> dict[str, str]:
