@@ -3,7 +3,7 @@
     python -m recipes.dalle.pairs --out DATA/pairs --count 12000 [--size 144] [--seed 0] [--split train]
     python -m recipes.dalle.pairs --out DATA/pairs-validation --count 800 --split validation
 
-Two single things of `THINGS`, both large, one left or right of, above or below the other. At 64 pixels a code of an f8
+Two single things of `vocabulary.THINGS`, both large, one beside or above the other. At 64 pixels a code of an f8
 codec stands for 8 x 8 pixels; a large thing is four codes wide, a small one not quite two, of which no codec makes a
 thing that one could name (docs/log.md). Written as `recipes.pictograms.scenes` writes scenes. "train" shows no
 combination of `data.scenes.is_held_out` and no pair of `data.styles.is_held_out`; "validation" always the former.
@@ -22,30 +22,9 @@ from bahumukha.data.scene_vectors import Library
 from bahumukha.data.scenes import RELATIONS, Scene, draw_scene, render
 from bahumukha.data.styles import is_held_out
 from recipes.dalle.singles import write
+from recipes.dalle.vocabulary import STYLES, closed_vocabulary
 from recipes.fetch import add_cache_option
 from recipes.pictograms.scenes import library_of, record_of
-
-STYLES = ("noto", "twemoji", "openmoji", "fluent-emoji-flat")
-"""The flat ones, which draw nearly everything."""
-
-THINGS = frozenset(
-    name.strip()
-    for name in """
-    bear, beetle, bird, butterfly, camel, cat, chick, crab, crocodile, dog, dolphin, duck, fish, flamingo, fox, frog,
-    horse, jellyfish, ladybird, lion, lobster, monkey, octopus, owl, parrot, pig, rooster, scorpion, shrimp, snail,
-    snake, squid, tropical fish, turtle, whale,
-    cactus, fir tree, maple leaf, mushroom, palm tree, rose, seedling, shamrock, sunflower, tree, tulip,
-    apple, avocado, banana, bread, broccoli, carrot, cherries, doughnut, egg, grapes, hamburger, lemon,
-    lollipop, mug of beer, peach, pear, pineapple, slice of pizza, strawberry, teapot, watermelon,
-    car, helicopter, motor scooter, ship, taxi, tent, church,
-    comet, crescent moon, drop of water, fire, ringed planet, snowflake, star, volcano,
-    backpack, boot, cap, crown, dress, glasses, handbag, hat, high-heeled shoe, jeans, necktie, running shoe, scarf,
-    shorts, t-shirt,
-    basketball, christmas tree, drum, guitar, puzzle piece, teddy bear, trophy, trumpet,
-    anchor, bell, book, bucket, chair, coin, door, feather, gem, hammer, hourglass, key, light bulb, magnet,
-    mobile phone, pencil, postbox, scissors, shield, telephone
-    """.split(",")
-)  # fmt: skip
 
 
 def pairs(library: Library, seed: int, size: int, split: str = "train") -> Iterator[tuple[Image.Image, dict]]:
@@ -56,11 +35,6 @@ def pairs(library: Library, seed: int, size: int, split: str = "train") -> Itera
         scene = draw_scene(rng, closed, split=split, styles=STYLES)
         if is_pair(scene) and (split != "train" or not any(is_held_out(o.style, o.key) for o in scene.objects)):
             yield render(scene, closed, size), record_of(scene, split, rng)
-
-
-def closed_vocabulary(library: Library) -> Library:
-    """The things of `THINGS` alone, those that the library has; layers are kept where it keeps them."""
-    return Library({key: each for key, each in library.concepts.items() if each.name in THINGS}, library.layers)
 
 
 def is_pair(scene: Scene) -> bool:

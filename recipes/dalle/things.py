@@ -2,8 +2,9 @@
 
     python -m recipes.dalle.things DATA/pictures/noto DATA/pictures/twemoji ...
 
-Writes `things.jsonl` beside each folder's `captions.jsonl`, the same rows and fewer. A small model learns a drawing by
-seeing it some fifty times; what nobody asks it for is left out, so that the rest is seen more often.
+Writes `things.jsonl` beside each folder's `captions.jsonl`, the same rows and fewer, and `closed.jsonl`, those of the
+closed vocabulary. A small model learns a drawing by seeing it some fifty times; what nobody asks it for is left out, so
+that the rest is seen more often.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bahumukha.evaluate.captions import LISTING
+from recipes.dalle.vocabulary import THINGS
 
 CATEGORIES = {"animals nature", "food drink", "objects", "activities", "travel places", "smileys emotion"}
 CLOCK = re.compile(r"\bo.clock\b|-thirty\b")
@@ -34,6 +36,11 @@ def things(listing: Path) -> Iterator[str]:
         yield from (line for line in file if is_thing(json.loads(line)))
 
 
+def is_closed(line: str) -> bool:
+    """Whether a line is of a thing of the closed vocabulary, by its English name."""
+    return json.loads(line)["captions"]["en"][0] in THINGS
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Write `things.jsonl` into each folder."""
     parser = argparse.ArgumentParser(prog="recipes.dalle.things", description=(__doc__ or "").splitlines()[0])
@@ -43,8 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
         if not (folder / LISTING).is_file():
             parser.error(f"{folder}: holds no {LISTING}; recipes/pictograms/README.md says how it is made")
         lines = list(things(folder / LISTING))
+        closed = list(filter(is_closed, lines))
         (folder / "things.jsonl").write_text("".join(lines), encoding="utf-8")
-        print(f"{folder}: {len(lines)} drawings of things")
+        (folder / "closed.jsonl").write_text("".join(closed), encoding="utf-8")
+        print(f"{folder}: {len(lines)} drawings of things, {len(closed)} of them of the closed vocabulary")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from bahumukha.data.scene_vectors import Concept, Library, measured_drawing
 from bahumukha.data.scenes import Scene
 from recipes.dalle import pairs as recipe_of_pairs
 from recipes.dalle import singles as recipe
+from recipes.dalle import things as recipe_of_things
+from recipes.dalle import vocabulary
 from recipes.pictograms.render import HELD_OUT_SET
 from recipes.pictograms.scenes import EDITION
 
@@ -46,9 +48,33 @@ def test_one_thing_of_another_colour_and_nothing_that_is_held_out(
     assert objects[0].name in plain and objects[0].paint is not None and objects[0].paint in plain
 
 
+def test_large_things_of_the_closed_vocabulary_some_in_their_own_colours(library: Library) -> None:
+    drawn = list(islice(recipe.closed_singles(library, 0, 40), 30))
+    objects = [Scene.from_record(record["scene"]).objects[0] for _, record in drawn]
+    assert {each.name for each in objects} <= {"cat", "dog", "car"}, "cup is no word of it"
+    low, high = recipe.SIDES
+    for each in objects:
+        ((x, y, side),) = each.spots
+        assert low <= side <= high and each.size == "large"
+        assert side / 2 - 1e-3 <= min(x, y) and max(x, y) <= 1 - side / 2 + 1e-3, "all of it is in the picture"
+    assert {each.paint is None for each in objects} == {True, False}
+
+
+def test_listings_of_things_and_of_those_of_the_closed_vocabulary(tmp_path: Path) -> None:
+    rows = [("cat", "animals & nature"), ("yak", "animals & nature"), ("cat", "symbols"), ("two-thirty", "objects")]
+    text = "".join(json.dumps({"category": kind, "captions": {"en": [name]}}) + "\n" for name, kind in rows)
+    (tmp_path / recipe_of_things.LISTING).write_text(text, "utf-8")
+    recipe_of_things.main([str(tmp_path)])
+    named = {
+        name: [json.loads(line)["captions"]["en"][0] for line in (tmp_path / name).read_text("utf-8").splitlines()]
+        for name in ("things.jsonl", "closed.jsonl")
+    }
+    assert named == {"things.jsonl": ["cat", "yak"], "closed.jsonl": ["cat"]}
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_pairs_are_two_large_things_of_the_closed_vocabulary(library: Library, split: str) -> None:
-    assert len(recipe_of_pairs.THINGS) == 125 and all(name == name.strip() for name in recipe_of_pairs.THINGS)
+    assert len(vocabulary.THINGS) == 125 and all(name == name.strip() for name in vocabulary.THINGS)
     drawn = list(islice(recipe_of_pairs.pairs(library, 0, 40, split), 20))
     scenes = [Scene.from_record(record["scene"]) for _, record in drawn]
     assert {each.name for scene in scenes for each in scene.objects} <= {"cat", "dog", "car"}, "cup is no word of it"

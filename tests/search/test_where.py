@@ -175,7 +175,29 @@ def test_values_never_enter_the_sql(value: str) -> None:
             assert sql == plain
 
 
+_COMPARISONS = st.sampled_from(
+    ["date = 2021", "date != 2021", "width < 700", "camera ~ a", "camera != canon", "folder = cats", "type = png"]
+)
+SOME = st.recursive(
+    _COMPARISONS,
+    lambda inner: st.one_of(
+        inner.map("not {}".format),
+        st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda parts: f"({' '.join(parts)})"),
+    ),
+    max_leaves=4,
+)
+
+
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(["date = 2021", "width < 700", "camera ~ a", "folder = cats", "type = png"]))
+@given(SOME)
 def test_not_is_the_exact_rest(ledger: Ledger, condition: str) -> None:
     assert sorted(ask(ledger, condition) + ask(ledger, f"not {condition}")) == sorted("fbÉs")
+
+
+@settings(max_examples=100, deadline=None)
+@given(SOME, SOME)
+def test_and_or_not_are_those_of_sets(ledger: Ledger, first: str, second: str) -> None:
+    one, other = set(ask(ledger, first)), set(ask(ledger, second))
+    assert set(ask(ledger, f"{first} and {second}")) == one & other
+    assert set(ask(ledger, f"{first} or {second}")) == one | other
+    assert set(ask(ledger, f"{first} and not {second}")) == one - other

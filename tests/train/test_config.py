@@ -100,6 +100,14 @@ def test_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read.file == here / "g.txt"  # a path on the command line is where the user stands
 
 
+def test_paths_of_a_file_named_from_within_its_folder_hold_elsewhere_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, FULL)
+    monkeypatch.chdir(tmp_path)
+    assert read_config(Whole, Path("c.toml")).file == tmp_path / "sub/f.txt"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -118,8 +118,7 @@ class _Parser:
             raise _error(self.peek, f"at most {MAX_DEPTH} brackets and `not` inside each other")
         if self.peek.keyword == "not":
             self.take()
-            sql, values = self.negation(depth + 1)
-            return f"NOT {sql}", values
+            return _negated(self.negation(depth + 1))
         if self.peek.text == "(" and self.peek.kind == "bracket":
             self.take()
             condition = self.expression(depth + 1)
@@ -147,9 +146,15 @@ class _Parser:
             raise _error(value, "an empty value matches nothing in particular")
         base = "=" if operator.text in ("!=", "==") else operator.text
         sql, values = compare(field.keyword, base, value)
-        # IS TRUE: an unknown value makes a comparison false, not NULL, so that NOT gives the exact rest.
-        sql = f"(({sql}) IS TRUE)"
-        return (f"NOT {sql}" if operator.text == "!=" else sql), values
+        condition = f"({sql})", values
+        return _negated(condition) if operator.text == "!=" else condition
+
+
+def _negated(condition: Condition) -> Condition:
+    """The exact rest: what a condition leaves unknown (NULL) it does not hold for. IS TRUE stands nowhere else, since
+    no index of a database serves a comparison inside it."""
+    sql, values = condition
+    return f"(NOT {sql} IS TRUE)", values
 
 
 def _ordered(column: str, operator: str, low: object, high: object) -> Condition:

@@ -144,7 +144,7 @@ def _checked(hint: Any, value: Any, file: str, base: Path, key: str) -> Any:
         return {k: _checked(arguments[1], v, file, base, _joined(key, k)) for k, v in value.items()}
     if hint is Path:
         _must(isinstance(value, (str, Path)) and bool(str(value)), file, key, value, "a path, in quotes")
-        return (Path.cwd() if isinstance(value, _TypedHere) else base) / Path(value).expanduser()
+        return (Path.cwd() if isinstance(value, _TypedHere) else base.absolute()) / Path(value).expanduser()
     if hint is float:
         _must(type(value) in (int, float), file, key, value, "a number")
         return float(value)

@@ -36,5 +36,11 @@ CREATE FUNCTION instr(text, text) RETURNS integer LANGUAGE sql IMMUTABLE STRICT 
     RETURN strpos($1, $2);
 INSERT INTO facts VALUES ('state', gen_random_uuid()::text);
 """
-MIGRATIONS: tuple[str, ...] = (_SCHEMA_1,)
+_SCHEMA_2 = """
+CREATE INDEX files_by_taken ON files (taken);
+CREATE INDEX files_by_width ON files (width);
+CREATE INDEX files_by_camera ON files (camera_folded);
+"""
+"""What a filter picks few by. (A folder is looked for anywhere in a path, which no index of this kind serves.)"""
+MIGRATIONS: tuple[str, ...] = (_SCHEMA_1, _SCHEMA_2)
 """`MIGRATIONS[v]` takes a store from version v to v + 1. Entries are added, never edited."""
