@@ -1,6 +1,7 @@
 """Single things in a colour: what pictograms alone do not teach, that any thing may be of any colour.
 
-    python -m recipes.dalle.singles --out DATA/singles --count 10000 [--size 144] [--seed 0] [--closed]
+    python -m recipes.dalle.singles --out DATA/singles --count 10000 [--size 144] [--seed 0]
+    python -m recipes.dalle.singles --out DATA/closed --count 10000 --closed [--split train]
 
 Scenes of one recoloured thing, medium or large, on a white, plain or graded ground, written as
 `recipes.pictograms.scenes` writes them: pictures and `scenes.jsonl` with captions in sixteen languages. Neither the
@@ -44,15 +45,16 @@ def singles(library: Library, seed: int, size: int) -> Iterator[tuple[Image.Imag
             yield render(scene, library, size), record_of(scene, "train", rng)
 
 
-def closed_singles(library: Library, seed: int, size: int) -> Iterator[tuple[Image.Image, dict]]:
-    """The same of the closed vocabulary, each as large as `SIDES`, some in their own colours."""
+def closed_singles(library: Library, seed: int, size: int, split: str = "train") -> Iterator[tuple[Image.Image, dict]]:
+    """The same of the closed vocabulary, each as large as `SIDES`, some in their own colours; of the split "validation"
+    each in a colour that training keeps from it."""
     closed = closed_vocabulary(library)
     rng = np.random.default_rng([seed, len(closed.concepts)])
     while True:
-        scene = draw_scene(rng, closed, styles=STYLES)
+        scene = draw_scene(rng, closed, split=split, styles=STYLES)
         if is_single(scene, recoloured=False):
             scene = enlarged(scene, rng)
-            yield render(scene, closed, size), record_of(scene, "train", rng)
+            yield render(scene, closed, size), record_of(scene, split, rng)
 
 
 def is_single(scene: Scene, *, recoloured: bool = True) -> bool:
@@ -90,12 +92,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=144, help="side in pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--closed", action="store_true", help="large things of the closed vocabulary alone")
+    parser.add_argument("--split", choices=("train", "validation"), default="train", help="with --closed")
     add_cache_option(parser)
     args = parser.parse_args(arguments)
     if args.count < 1 or args.size < 16:
         parser.error("--count takes 1 or more, --size 16 or more")
-    drawn = closed_singles if args.closed else singles
-    write(drawn(library_of(args.cache), args.seed, args.size), args.count, args.out)
+    if args.split != "train" and not args.closed:
+        parser.error("--split validation goes with --closed")
+    library = library_of(args.cache)
+    if args.closed:
+        write(closed_singles(library, args.seed, args.size, args.split), args.count, args.out)
+    else:
+        write(singles(library, args.seed, args.size), args.count, args.out)
 
 
 if __name__ == "__main__":
