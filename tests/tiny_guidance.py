@@ -1,4 +1,4 @@
-"""A CLIP and a drawer small enough to paint with in a test."""
+"""A CLIP, a drawer and settings small enough to paint with in a test."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bahumukha.generate.drawers import Drawer, DrawerConfig
+from bahumukha.generate.guided import paint
+from bahumukha.generate.guided_config import GuidedConfig, seed_number
 from bahumukha.images import to_float01
-from bahumukha.protocols import ImageTextEncoder
+from bahumukha.protocols import ImageTextEncoder, Step
 
 COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1)}
 
@@ -68,3 +70,22 @@ class CellsDrawer(Drawer):
     def load_picture(self, pixels: Tensor) -> None:
         with torch.no_grad():
             self.cells.copy_(F.avg_pool2d(self.checked(pixels), 8))
+
+
+def tiny(prompt: str = "a red thing", **settings: Any) -> GuidedConfig:
+    """Twelve steps at 32 x 24 pixels, in fft unless it is said."""
+    cutouts = {"count": 6, "sizes": (16, 24)} | settings.pop("cutouts", {})
+    table = {"prompt": prompt, "size": (32, 24), "steps": 12, "rate": 1.0, "cutouts": cutouts}
+    return GuidedConfig.from_dict(table | settings)
+
+
+def cells(config: GuidedConfig) -> CellsDrawer:
+    return CellsDrawer(DrawerConfig(*config.size, seed=seed_number(config.seed)))
+
+
+def painted(config: GuidedConfig, **options: Any) -> list[Step]:
+    return list(paint(config, [ColourClip()], cells(config), **options))
+
+
+def last(config: GuidedConfig) -> np.ndarray:
+    return painted(config)[-1].images

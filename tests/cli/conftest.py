@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,3 +51,21 @@ def bahu(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
         return Ran(int(leaving.value.code or 0), out, err)
 
     return run
+
+
+@pytest.fixture
+def colours(monkeypatch: pytest.MonkeyPatch, data_home: object, tmp_path: Path) -> Iterator[None]:
+    """Every CLIP is the one of colours, `cells` is a drawer; one thread, an empty folder to work in."""
+    import torch
+
+    from bahumukha.cli import guided
+    from bahumukha.generate.drawers import DRAWERS
+    from tests.tiny_guidance import CellsDrawer, ColourClip
+
+    monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
+    monkeypatch.setattr(guided, "_encoder", lambda name: ColourClip())
+    monkeypatch.setitem(DRAWERS, "cells", CellsDrawer)
+    monkeypatch.chdir(tmp_path)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

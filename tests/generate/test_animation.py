@@ -15,7 +15,7 @@ from bahumukha.generate.animation import Animation, animate
 from bahumukha.generate.camera import move
 from bahumukha.generate.drawers import DrawerConfig
 from bahumukha.generate.guided_config import GuidedConfig, seed_number
-from tests.generate.test_drawers import tiny_codec
+from tests.tiny_drawers import tiny_codec
 from tests.tiny_guidance import CellsDrawer, ColourClip
 
 

@@ -28,7 +28,7 @@ from bahumukha.generate.guided import paint
 from bahumukha.generate.guided_config import ASPECTS, GuidedConfig, merged
 from bahumukha.generate.losses import LOSSES
 from bahumukha.models.perceptual import TrunkDistance
-from tests.generate.test_drawers import tiny_codec
+from tests.tiny_drawers import tiny_codec
 from tests.tiny_guidance import ColourClip
 
 TINY = {"prompt": "red", "size": (32, 32), "steps": 4, "cutouts": {"count": 4, "sizes": (16,)}}
@@ -144,13 +144,13 @@ CASES: list[Case] = [
 
 ELSEWHERE = {
     "models": "test_guided: several models have the same say",
-    "drawer": "every case of `drawer` above, and test_drawers",
+    "drawer": "every case of `drawer` above, test_drawers and test_each_drawer",
     "codec": "read by the command; here it is given",
     "cutouts.batches": "test_guided: the gradient is the same, as it should be",
-    "stop_after": "test_guided",
+    "stop_after": "test_guided_runs",
     "upscale": "test_generate_cli: it is done when the picture is saved",
-    "video.of": "test_generate_cli",
-    "video.fps": "test_generate_cli",
+    "video.of": "test_generate_runs_cli",
+    "video.fps": "test_generate_runs_cli",
     "animation.frames": "test_animation",
     "animation.smoothing": "test_animation",
     "animation.every": "test_animation",

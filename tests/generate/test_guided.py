@@ -1,9 +1,7 @@
-"""Guidance: it lowers its losses, a seed decides every bit, and a stopped run goes on as if it had not been."""
+"""Guidance: it lowers its losses, and every prompt, loss, filter, start, overlay, encoder and codec has its part."""
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from bahumukha.errors import BahumukhaError, ModelError, UsageError
+from bahumukha.errors import UsageError
 from bahumukha.generate.cutouts import CutoutConfig
-from bahumukha.generate.drawers import DrawerConfig
 from bahumukha.generate.drawers.matte import MattedDrawer
 from bahumukha.generate.guided import Painting, paint
-from bahumukha.generate.guided_config import QUALITY, GuidedConfig, seed_number, tier
+from bahumukha.generate.guided_config import GuidedConfig, tier
 from bahumukha.protocols import Step
 from tests.fake_codec import BlockCodec
-from tests.generate.test_drawers import tiny_codec
-from tests.tiny_guidance import CellsDrawer, ColourClip
+from tests.tiny_drawers import tiny_codec
+from tests.tiny_guidance import ColourClip, cells, last, painted, tiny
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def tiny(prompt: str = "a red thing", **settings: Any) -> GuidedConfig:
-    """Twelve steps at 32 x 24 pixels, in fft unless it is said."""
-    cutouts = {"count": 6, "sizes": (16, 24)} | settings.pop("cutouts", {})
-    table = {"prompt": prompt, "size": (32, 24), "steps": 12, "rate": 1.0, "cutouts": cutouts}
-    return GuidedConfig.from_dict(table | settings)
-
-
-def cells(config: GuidedConfig) -> CellsDrawer:
-    return CellsDrawer(DrawerConfig(*config.size, seed=seed_number(config.seed)))
-
-
-def painted(config: GuidedConfig, **options: Any) -> list[Step]:
-    return list(paint(config, [ColourClip()], cells(config), **options))
-
-
-def last(config: GuidedConfig) -> np.ndarray:
-    return painted(config)[-1].images
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- what it does
@@ -199,162 +171,6 @@ def test_a_start_picture(tmp_path: Path) -> None:
     assert np.allclose(first, (0, 0, 1))
 
 
-# --- the same bits
-
-
-def test_the_same_seed_and_settings_give_the_same_bytes() -> None:
-    config = tiny(seed="my seed", drawer="fft", losses={"tv": 0.1}, ema=0.5)
-
-    def run(config: GuidedConfig) -> bytes:
-        return b"".join(step.images.tobytes() for step in paint(config, [ColourClip()]))
-
-    torch.manual_seed(1)
-    one = run(config)
-    torch.manual_seed(2)
-    assert run(config) == one
-    assert run(GuidedConfig.from_dict(config.to_dict() | {"seed": "my seeds"})) != one
-
-
-def test_the_global_generator_is_left_alone() -> None:
-    before = torch.get_rng_state()
-    last(tiny())
-    assert torch.equal(before, torch.get_rng_state())
-
-
-@pytest.mark.parametrize("stops", [[1], [5], [3, 4, 11]])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"drawer": "fft", "ema": 0.9},
-        {"drawer": "pixel", "filters": {"wallpaper": {}}, "rate": "0.2 -> 1", "losses": {"tv": "0 -> 1"}},
-        {"drawer": "fft", "start": {"noise": "perlin", "pull": 2.0}},
-    ],
-)
-def test_a_stopped_run_goes_on_bit_for_bit(stops: list[int], settings: dict[str, Any], tmp_path: Path) -> None:
-    config = tiny("red | blue:-0.2 ^ green", **settings)
-    whole = list(paint(config, [ColourClip()]))
-    pieces: list[Step] = []
-    for at in [*stops, 12]:
-        torch.manual_seed(at)
-        painting = Painting(config, [ColourClip()])
-        if pieces:
-            painting.load(tmp_path / "checkpoint.pt")
-        steps = painting.steps()
-        while painting.done < at:
-            pieces.append(next(steps))
-        steps.close()
-        painting.save(tmp_path / "checkpoint.pt")
-    assert len(pieces) == len(whole)
-    for one, other in zip(whole, pieces, strict=True):
-        assert one.index == other.index and one.losses == other.losses
-        assert one.images.tobytes() == other.images.tobytes()
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-
-
-def test_every_so_many_steps() -> None:
-    assert [step.index for step in painted(tiny(), every=5)] == [4, 9, 11]
-    assert np.array_equal(painted(tiny(), every=5)[-1].images, last(tiny()))
-
-
-def test_a_finished_run_is_shown_again_and_goes_further(tmp_path: Path) -> None:
-    config = tiny()
-    painting = Painting(config, [ColourClip()], cells(config))
-    end = list(painting.steps())[-1]
-    painting.save(tmp_path / "c.pt")
-    again = Painting(config, [ColourClip()], cells(config))
-    again.load(tmp_path / "c.pt")
-    (only,) = again.steps()
-    assert np.array_equal(only.images, end.images) and only.index == 11
-    further = Painting(tiny(steps=15), [ColourClip()], cells(config))
-    further.load(tmp_path / "c.pt")
-    assert [step.index for step in further.steps()] == [12, 13, 14]
-
-
-def test_what_does_not_belong_to_a_run(tmp_path: Path) -> None:
-    config = tiny()
-    Painting(config, [ColourClip()], cells(config)).save(tmp_path / "c.pt")
-    (tmp_path / "junk.pt").write_bytes(b"junk")
-
-    def load(config: GuidedConfig, name: str = "c.pt", clip: ColourClip | None = None) -> str:
-        with pytest.raises(ModelError) as error:
-            Painting(config, [clip or ColourClip()], cells(config)).load(tmp_path / name)
-        assert "\n" not in str(error.value)
-        return str(error.value)
-
-    assert "another prompt" in load(tiny("a blue thing"))
-    assert "another cutouts" in load(tiny(cutouts={"count": 3}))
-    assert "other CLIP models" in load(config, clip=ColourClip("other"))
-    assert "junk.pt: not a painting" in load(config, "junk.pt")
-    assert "no such file" in load(config, "none.pt")
-
-
-# --- the best picture
-
-
-class Turning(ColourClip):
-    """Sees the opposite of what there is from its ninth look on."""
-
-    def encode_pixels(self, x: torch.Tensor, size: int | None = None, crop: bool = True) -> torch.Tensor:
-        seen = super().encode_pixels(x, size, crop)
-        return seen if len(self.seen) <= 8 else -seen
-
-
-def test_the_best_picture_is_that_of_the_lowest_loss() -> None:
-    config = tiny(steps=14)
-    painting = Painting(config, [Turning()], cells(config))
-    steps = list(painting.steps())
-    kept = painting.best_picture()
-    places = [i for i, step in enumerate(steps) if np.array_equal(step.images, kept)]
-    assert places == [7], "the last one before the turn"
-
-
-def test_where_the_goal_moves_the_last_picture_is_kept() -> None:
-    config = tiny("red ^ blue", steps=14)
-    painting = Painting(config, [Turning()], cells(config))
-    steps = painting.steps()
-    shown = [next(steps) for _ in range(12)]
-    assert np.array_equal(painting.best_picture(), shown[-1].images)
-
-
-def test_score() -> None:
-    config = tiny(steps=30)
-    painting = Painting(config, [ColourClip()], cells(config))
-    before = painting.score()
-    list(painting.steps())
-    assert -1 <= before < painting.score() <= 1
-    assert painting.score() > 0.8
-
-
-def test_a_loss_that_is_no_number_is_an_error_of_one_line() -> None:
-    class Broken(ColourClip):
-        def encode_pixels(self, x: torch.Tensor, size: int | None = None, crop: bool = True) -> torch.Tensor:
-            return super().encode_pixels(x, size, crop) * math.nan
-
-    config = tiny()
-    with pytest.raises(BahumukhaError, match="step 1; lower rate"):
-        list(paint(config, [Broken()], cells(config)))
-
-
-# --- an early end
-
-
-def test_it_stops_when_the_loss_no_longer_falls(tmp_path: Path) -> None:
-    config = tiny("red:1:4.9", steps=30, stop_after=5)  # past its stop nothing moves: the first loss is never bettered
-    painting = Painting(config, [ColourClip()], cells(config))
-    steps = list(painting.steps())
-    assert len(steps) == painting.done < 30 and painting.is_over
-    assert painting.done - painting.best_at == 5
-    painting.save(tmp_path / "c.pt")
-    again = Painting(config, [ColourClip()], cells(config))
-    again.load(tmp_path / "c.pt")
-    (only,) = again.steps()
-    assert np.array_equal(only.images, steps[-1].images)
-
-
-def test_it_does_not_stop_while_the_loss_falls() -> None:
-    assert len(painted(tiny(steps=12, stop_after=3, cutouts={"noise": 0.0, "count": 12}))) == 12
-
-
 # --- overlays
 
 
@@ -372,125 +188,6 @@ def test_an_overlay_that_cannot_be_laid_is_an_error_before_the_first_step(tmp_pa
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="drawer line cannot start from a picture"):
         paint(tiny(drawer="line", overlay={"picture": str(tmp_path / "a.png")}), [ColourClip()])
-
-
-# --- stroke by stroke
-
-
-@pytest.mark.parametrize("drawer", ["strokes", "line"])
-def test_the_film_of_a_picture_begins_with_paper_and_ends_with_the_picture(drawer: str) -> None:
-    config = tiny(steps=2, drawer=drawer, drawer_options={"strokes": 7}, ema=0.5, filters={"tile": {}})
-    painting = Painting(config, [ColourClip()])
-    end = list(painting.steps())[-1].images[0]
-    film = list(painting.stroke_by_stroke())
-    assert len(film) == 8 and film[0].shape == (24, 32, 3) and film[0].min() == 1
-    assert np.array_equal(film[-1], end)
-    covered = [float(np.abs(frame - 1).sum()) for frame in film]
-    assert len(set(covered)) == 8, "every frame shows one more stroke"
-    short = list(painting.stroke_by_stroke(most=4))
-    assert len(short) == 4 and np.array_equal(short[-1], end) and np.array_equal(short[1], film[2])
-    assert torch.is_grad_enabled()
-
-
-def test_other_drawers_have_no_strokes() -> None:
-    with pytest.raises(UsageError, match="drawer fft draws no strokes; take strokes or line"):
-        next(Painting(tiny(), [ColourClip()]).stroke_by_stroke())
-
-
-# --- settings
-
-
-def test_settings_come_back_from_json() -> None:
-    config = tiny(
-        "a | b:0.5",
-        seed="text",
-        drawer="pixel",
-        drawer_options={"shape": "hexagon"},
-        losses={"tv": "0.1 -> 0.2", "palette": {"weight": 2.0, "colours": "red"}},
-        filters={"tile": {"margin": 0.2}},
-        start={"pull": 0.1},
-        cutouts={"count": "2 -> 4", "sizes": (16, 32)},
-        ema=0.5,
-        overlay={"picture": "c.png", "every": "5%"},
-        animation={"frames": "d", "every": 2},
-        video={"fps": 24},
-        templates=("a {}",),
-    )
-    assert GuidedConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-
-def test_tiers_are_other_defaults() -> None:
-    for name in QUALITY:
-        assert tier(name, prompt="a").steps == QUALITY[name]["steps"]
-    mixed = tier("draft", prompt="a", steps=7, cutouts={"flip": 0.0})
-    assert mixed.steps == 7 and mixed.cutouts.flip == 0
-    assert mixed.cutouts.count == QUALITY["draft"]["cutouts"]["count"]
-    work = [tier(q, prompt="a") for q in ("draft", "normal", "better", "best")]
-    amounts = [c.steps * int(c.cutouts.count) * max(c.cutouts.sizes) ** 2 for c in work]
-    assert amounts == sorted(amounts)
-
-
-def test_a_drawer_adds_to_a_tier_and_what_is_said_holds() -> None:
-    spectra, codes = (tier("draft", prompt="a", drawer=name) for name in ("fft", "vqgan"))
-    assert spectra.rivals.weight > 0 and "tv" in spectra.losses and tier("draft", prompt="a") == codes
-    assert codes.losses == {} and codes.rivals.weight == 0 and codes.steps == spectra.steps
-    assert tier("draft", prompt="a", drawer="fft", losses={"tv": 0.0}).losses["tv"] == 0
-
-
-def test_seeds() -> None:
-    assert seed_number(7) == seed_number("7") == 7 and seed_number(7, 2) == 9
-    assert seed_number("fox") == seed_number("fox") != seed_number("Fox")
-    assert seed_number("fox", 1) == seed_number("fox") + 1
-
-
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"prompt": ""}, "says nothing"),
-        ({"prompt": "inside=a"}, "mask"),
-        ({"seed": -1}, "seed"),
-        ({"seed": ""}, "seed"),
-        ({"size": (8, 32)}, "size"),
-        ({"steps": 0}, "steps"),
-        ({"models": ()}, "models"),
-        ({"drawer": "chalk"}, "drawer"),
-        ({"drawer_options": {"chalk": 1}, "drawer": "fft"}, "chalk"),
-        ({"rate": -1.0}, "rate"),
-        ({"rate": "fast"}, "rate"),
-        ({"losses": {"beauty": 1.0}}, "losses.beauty"),
-        ({"losses": {"tv": "much"}}, "losses.tv.weight"),
-        ({"losses": {"palette": {"weight": 1.0}}}, "palette"),
-        ({"filters": {"blur": {}}}, "filters.blur"),
-        ({"ema": 1.0}, "ema"),
-        ({"upscale": 0}, "upscale"),
-        ({"fade": 2.0}, "fade"),
-        ({"cutouts": {"flip": 2.0}}, "flip"),
-        ({"cutouts": {"count": "many"}}, "count"),
-        ({"cutouts": {"size": 3}}, "size"),
-        ({"start": {"noise": "fog"}}, "noise"),
-        ({"start": {"pull": -1.0}}, "pull"),
-        ({"start": {"pull_by": "force"}}, "pull_by"),
-        ({"start": {"pull_until": 0.0}}, "pull_until"),
-        ({"start": {"alpha": 2.0}}, "alpha"),
-        ({"start": {"picture": "missing.png"}}, "missing.png"),
-        ({"colour": "red"}, "colour"),
-        ({"precision": "float16"}, "precision"),
-        ({"stop_after": -1}, "stop_after"),
-        ({"stop_after": 5, "prompt": "red ^ blue"}, "stop_after"),
-        ({"stop_after": 5, "losses": {"tv": "0 -> 1"}}, "stop_after"),
-        ({"overlay": {"alpha": 0.0}}, "alpha"),
-        ({"overlay": {"picture": "missing.png"}}, "missing.png"),
-        ({"video": {"of": "paint"}}, "of"),
-        ({"video": {"fps": 500}}, "fps"),
-        ({"templates": ("a photo",), "prompt": "label=red"}, "a photo"),
-    ],
-)
-def test_each_wrong_setting_gives_one_clear_line(settings: dict[str, Any], named: str) -> None:
-    with pytest.raises(BahumukhaError) as error:
-        config = tiny(**{"prompt": "red"} | settings)
-        list(paint(config, [ColourClip()]))
-    assert named in str(error.value) and "\n" not in str(error.value)
-    assert isinstance(error.value, UsageError) or "missing.png" in str(error.value)
 
 
 # --- with a codec
@@ -590,12 +287,3 @@ def test_a_disc_on_the_mattes_ground() -> None:
     assert picture[:, 0, 0].max() < 0.02 and picture[0, 12, 16] > 0.9
     alike = Painting(tiny(start={"colour": "white"}, matte={"colour": "white"}), [ColourClip()]).drawer
     assert isinstance(alike, MattedDrawer) and alike.alpha().max() > 0.9, "nothing is lost where both are alike"
-
-
-def test_a_painting_of_other_variables_is_refused_by_name(tmp_path: Path) -> None:
-    clip, path = ColourClip(), tmp_path / "state"
-    painting = Painting(tiny(), [clip])
-    painting.drawer.add_variable("colours", torch.zeros(3), 0.1)
-    painting.save(path)
-    with pytest.raises(ModelError, match=rf"{path}: was written by another version .*; begin the painting anew"):
-        Painting(tiny(), [clip]).load(path)
