@@ -114,7 +114,8 @@ def _package() -> Any:
         "taming.models.vqgan": ("VQModel", "GumbelVQ"),
         "pkg_resources": ("get_distribution",),
     }
-    absent = {root for root in ("omegaconf", "taming", "pkg_resources") if importlib.util.find_spec(root) is None}
+    roots = ("omegaconf", "taming", "pkg_resources")
+    absent = {root for root in roots if root not in sys.modules and importlib.util.find_spec(root) is None}
     for name, members in stand_ins.items():
         if name.partition(".")[0] in absent:
             sys.modules[name] = ModuleType(name)
