@@ -116,8 +116,8 @@ def _package() -> Any:
         "taming.models.vqgan": ("VQModel", "GumbelVQ"),
         "pkg_resources": ("get_distribution",),
     }
-    roots = ("omegaconf", "taming", "pkg_resources")
-    absent = {root for root in roots if root not in sys.modules and importlib.util.find_spec(root) is None}
+    roots = {name.partition(".")[0] for name in stand_ins} - set(sys.modules)
+    absent = {root for root in roots if importlib.util.find_spec(root) is None}
     for name, members in stand_ins.items():
         if name.partition(".")[0] in absent:
             sys.modules[name] = ModuleType(name)

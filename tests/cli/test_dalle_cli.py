@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -20,6 +19,7 @@ from bahumukha.images import to_uint8
 from bahumukha.nn.sampling import Sampling
 from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.dalle import load_dalle
+from tests.cli.painting import made, pixels
 from tests.tiny_dalle import make_codec_folder, make_dalle_folder
 
 
@@ -49,16 +49,6 @@ def run(bahu: Any, folder: Path, tiny_clip: Path) -> Any:
         return bahu(command, *arguments, *system, *models)
 
     return run
-
-
-def pixels(path: object) -> np.ndarray:
-    with Image.open(str(path)) as image:
-        return np.asarray(image)
-
-
-def made(path: object) -> dict[str, Any]:
-    with Image.open(str(path)) as image:
-        return json.loads(image.text["bahumukha"])  # type: ignore[attr-defined]
 
 
 # --- generate

@@ -17,6 +17,7 @@ from PIL import Image
 from bahumukha.cli import unclip as work
 from bahumukha.generate import change_config, variations
 from bahumukha.images import open_image
+from tests.cli.painting import made, pixels
 from tests.tiny_karlo import make_karlo
 from tests.tiny_unclip import make_unclip_folder
 
@@ -47,16 +48,6 @@ def run(bahu: Any, folder: Path, tiny_clip: Path) -> Any:
         return bahu(command, *arguments, *system, "--steps", 3, *QUICK, "--set", f"model={folder}")
 
     return run
-
-
-def pixels(path: object) -> np.ndarray:
-    with Image.open(str(path)) as image:
-        return np.asarray(image)
-
-
-def made(path: object) -> dict[str, Any]:
-    with Image.open(str(path)) as image:
-        return json.loads(image.text["bahumukha"])  # type: ignore[attr-defined]
 
 
 def picture(name: str = "cat.png", size: tuple[int, int] = (40, 30), seed: int = 0) -> Path:

@@ -13,10 +13,9 @@ from PIL import Image
 from bahumukha.errors import BahumukhaError, ImageError, ModelError, UsageError
 from bahumukha.generate.animation import Animation, animate
 from bahumukha.generate.camera import move
-from bahumukha.generate.drawers import DrawerConfig
 from bahumukha.generate.guided_config import GuidedConfig, seed_number
 from tests.tiny_drawers import tiny_codec
-from tests.tiny_guidance import CellsDrawer, ColourClip
+from tests.tiny_guidance import ColourClip, cells
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +46,6 @@ def tiny(prompt: str = "red", **settings: Any) -> GuidedConfig:
 def over(frames: Path, prompt: str = "red", **settings: Any) -> GuidedConfig:
     animation = {"frames": str(frames)} | settings.pop("animation", {})
     return tiny(prompt, animation=animation, **settings)
-
-
-def cells(config: GuidedConfig) -> CellsDrawer:
-    return CellsDrawer(DrawerConfig(*config.size, seed=seed_number(config.seed)))
 
 
 def painted(config: GuidedConfig) -> np.ndarray:

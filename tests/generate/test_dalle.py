@@ -24,15 +24,9 @@ from bahumukha.zoo.tokenizer import TextTokenizer
 from tests.fake_codec import BlockCodec, block_pictures
 from tests.tiny_models import tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TEXTS = torch.tensor([[1, 9, 2, 0, 0, 0], [1, 7, 8, 9, 3, 2], [1, 2, 0, 0, 0, 0]])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tiny(**changes: Any) -> Dalle:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,9 @@ from bahumukha.generate.karlo import KarloSampling, decoded, enlarged, generate,
 from bahumukha.zoo.karlo import Karlo
 from tests.tiny_karlo import DIM, LARGE, SMALL, make_karlo, schedulers
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FAST = KarloSampling(prior_steps=4, decoder_steps=3, large_steps=3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

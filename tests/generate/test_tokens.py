@@ -19,13 +19,7 @@ from bahumukha.nn.sampling import Sampling, draw, guided, probabilities
 from bahumukha.protocols import ImageCodec
 from tests.fake_codec import BlockCodec, block_pictures
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(**changes: Any) -> TokenTransformer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,9 @@ from bahumukha.zoo.unclip import LoadedUpsampler
 from tests.tiny_unclip import tiny_denoiser, tiny_unclip
 from tests.train.drawings import tiny_codec
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FAST = UnclipSampling(PriorSampling(steps=2), DecoderSampling(steps=4), UpsamplerSampling(steps=2))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("sampler", ["dpm++", "ddpm"])
