@@ -173,3 +173,27 @@ def test_the_model_may_be_a_vit_a_trunk_or_another_model(tmp_path: Path) -> None
 def test_settings_that_make_no_sense(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_config(ClipTraining, written(tmp_path, '[[data]]\npath = "p"\n' + text))
+
+
+def test_a_models_folder_becomes_a_whole_path_and_a_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside, here = tmp_path / "configs", tmp_path / "here"
+    for folder in (beside / "beside", here / "here", here / "typed", here / "starter" / "clip"):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    monkeypatch.chdir(here)
+    file = beside / "run.toml"
+    file.write_text('[model]\ninit = "beside"\n[[data]]\npath = "p"\n')
+
+    def start(*overrides: str) -> str:
+        model = read_config(ClipTraining, file, overrides).model
+        assert isinstance(model, Start)
+        return model.init
+
+    assert start() == str(beside / "beside")
+    assert start("model.init=here") == str(here / "here")
+    assert start("model.init=starter/clip") == "starter/clip"  # a name, whatever folder there is
+    assert start("model.init=none/such") == "none/such"  # for the error that lists the models
+    file.write_text('[model]\ninit = "here"\n[[data]]\npath = "p"\n')
+    assert start() == str(here / "here")
+    with pytest.raises(UsageError, match="model.init is 3; it must be a model's name or folder"):
+        start("model.init=3")

@@ -9,6 +9,7 @@ from typing import Literal
 from bahumukha.data.augment import AugmentConfig
 from bahumukha.data.pairs import SourceConfig
 from bahumukha.models.clip import ClipConfig
+from bahumukha.train.config import ModelName
 from bahumukha.train.loop import LoopConfig
 
 Storage = Literal["float32", "float16", "int8"]
@@ -18,7 +19,7 @@ Storage = Literal["float32", "float16", "int8"]
 class Start:
     """[model] with `init`: go on from a trained model, its tokenizer and preprocessing included."""
 
-    init: str
+    init: ModelName
     """Name or folder of a model, as `starter/clip`."""
 
 

@@ -4,7 +4,8 @@
     steps = 2000            `--set optimisation.steps=500` overrides it
 
 The dataclass is the documentation: an option is a field, its default the default, its annotation what is allowed.
-Relative paths are relative to the file they stand in; those of `--set` to the folder the user is in.
+Relative paths are relative to the file they stand in; those of `--set` to the folder the user is in. A model's folder
+may be either.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bahumukha.errors import UsageError
+from bahumukha.zoo.folder import CONFIG, available
 
 T = TypeVar("T")
+ModelName = Annotated[str, "model"]
+"""Name of a model, or its folder: one that is there becomes a whole path, good from anywhere."""
 
 
 class _TypedHere(str):
@@ -91,7 +95,7 @@ def _value(text: str) -> Any:
 
 def from_table(kind: type[T], table: Mapping[str, Any], file: str, base: Path, key: str = "") -> T:
     """A dataclass from the table called `key` of `file`. Raises UsageError naming the file and the key at fault."""
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for name in table:
         if name not in known:
@@ -144,13 +148,28 @@ def _checked(hint: Any, value: Any, file: str, base: Path, key: str) -> Any:
         return {k: _checked(arguments[1], v, file, base, _joined(key, k)) for k, v in value.items()}
     if hint is Path:
         _must(isinstance(value, (str, Path)) and bool(str(value)), file, key, value, "a path, in quotes")
-        return (Path.cwd() if isinstance(value, _TypedHere) else base.absolute()) / Path(value).expanduser()
+        return _whole(value, base)
+    if hint == ModelName:
+        _must(isinstance(value, str), file, key, value, "a model's name or folder, in quotes")
+        return _model(value, base)
     if hint is float:
         _must(type(value) in (int, float), file, key, value, "a number")
         return float(value)
     names = {int: "a whole number", bool: "true or false", str: "a text, in quotes"}
     _must(isinstance(value, str) if hint is str else type(value) is hint, file, key, value, names[hint])
     return str(value) if hint is str else value
+
+
+def _whole(path: str | Path, base: Path) -> Path:
+    return (Path.cwd() if isinstance(path, _TypedHere) else base.absolute()) / Path(path).expanduser()
+
+
+def _model(name: str, base: Path) -> str:
+    if name and name not in available():
+        for folder in (_whole(name, base), Path.cwd() / name):
+            if (folder / CONFIG).is_file():
+                return str(folder)
+    return str(name)
 
 
 def _one_of(kinds: Sequence[Any], value: Any, file: str, base: Path, key: str) -> Any:

@@ -13,6 +13,7 @@ from bahumukha.models.dalle import TEXT_WEIGHT, DalleConfig, Positions
 from bahumukha.nn.masks import Pattern
 from bahumukha.nn.sampling import Sampling
 from bahumukha.train import vqgan_config
+from bahumukha.train.config import ModelName
 from bahumukha.train.loop import LoopConfig
 
 
@@ -20,7 +21,7 @@ from bahumukha.train.loop import LoopConfig
 class Start:
     """[model] with `init`: go on from a trained model, its tokenizer included."""
 
-    init: str
+    init: ModelName
     """Name or folder of a model, as `starter/dalle`."""
 
 
@@ -53,7 +54,7 @@ class NetworkConfig:
 class CodesConfig:
     """[codes]: what the pictures become. They are encoded once, before the first step."""
 
-    codec: str = "starter/vqgan"
+    codec: ModelName = "starter/vqgan"
     """Name or folder of the codec."""
     size: int = 64
     """Side of the pictures in pixels, a multiple of what a code of the codec stands for."""
@@ -66,7 +67,7 @@ class CodesConfig:
 class TextConfig:
     """[text]: the tokenizer. A model that is gone on with keeps its own."""
 
-    model: str = "starter/clip"
+    model: ModelName = "starter/clip"
     """Name or folder of the CLIP whose tokenizer is taken, cut down to the captions; empty for one that is learned from
     them."""
     vocabulary: int = 8000

@@ -16,6 +16,7 @@ from bahumukha.models.degradation import DegradationConfig
 from bahumukha.models.denoiser import DenoiserConfig, Predicts, TimesConfig
 from bahumukha.models.embedding_tokens import TokenPriorConfig, TokenPriorSizes
 from bahumukha.models.prior import PriorConfig, PriorSizes
+from bahumukha.train.config import ModelName
 from bahumukha.train.dalle_config import OutputConfig, Start, ValidationConfig
 from bahumukha.train.loop import LoopConfig
 
@@ -29,7 +30,7 @@ __all__ = ["DecoderTraining", "PriorTraining", "Start", "UpsamplerTraining"]
 class PicturesConfig:
     """[pictures]: what is kept of them. They are embedded once, before the first step."""
 
-    clip: str = "starter/clip"
+    clip: ModelName = "starter/clip"
     """Name or folder of the CLIP whose embeddings are learned; it must have PyTorch weights, for its text tower."""
     size: int = 64
     """Side of the pictures that are kept, in pixels."""
@@ -105,7 +106,7 @@ class TokenSizes(TokenPriorSizes):
 class DecoderSizes:
     """[model] of a decoder, as `models.denoiser.DenoiserConfig` explains it."""
 
-    codec: str = ""
+    codec: ModelName = ""
     """Name or folder of the codec whose latents are drawn; empty for pixels."""
     patch: int = 4
     """Side of a token's square, in pixels or latents; with a codec 1 is usual."""

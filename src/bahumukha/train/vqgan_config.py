@@ -11,6 +11,7 @@ from bahumukha.data.pairs import SourceConfig
 from bahumukha.models.critic import PatchCriticConfig
 from bahumukha.models.vit_codec import VitCodecConfig
 from bahumukha.models.vqgan import VqganConfig
+from bahumukha.train.config import ModelName
 from bahumukha.train.loop import LoopConfig
 
 
@@ -18,7 +19,7 @@ from bahumukha.train.loop import LoopConfig
 class Start:
     """[model] with `init`: go on from a trained codec."""
 
-    init: str
+    init: ModelName
     """Name or folder of a model, as `starter/vqgan`."""
     freeze_encoder: bool = False
     """Only the decoder learns: ids keep their meaning, and a DALL-E of the codec's need not learn again."""
