@@ -54,18 +54,23 @@ def bahu(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
 
 
 @pytest.fixture
-def colours(monkeypatch: pytest.MonkeyPatch, data_home: object, tmp_path: Path) -> Iterator[None]:
-    """Every CLIP is the one of colours, `cells` is a drawer; one thread, an empty folder to work in."""
+def one_thread(monkeypatch: pytest.MonkeyPatch, data_home: object) -> Iterator[None]:
+    """Commands compute with one thread: tiny networks are slower with more."""
     import torch
 
+    monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def colours(monkeypatch: pytest.MonkeyPatch, one_thread: None, tmp_path: Path) -> None:
+    """Every CLIP is the one of colours, `cells` is a drawer; one thread, an empty folder to work in."""
     from bahumukha.cli import guided
     from bahumukha.generate.drawers import DRAWERS
     from tests.tiny_guidance import CellsDrawer, ColourClip
 
-    monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
     monkeypatch.setattr(guided, "_encoder", lambda name: ColourClip())
     monkeypatch.setitem(DRAWERS, "cells", CellsDrawer)
     monkeypatch.chdir(tmp_path)
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)

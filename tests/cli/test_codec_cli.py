@@ -20,16 +20,10 @@ from bahumukha.models.vqgan import VqganConfig, build_codec
 from bahumukha.zoo import codecs, perceptual
 from tests.fake_codec import BlockCodec, block_pictures
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CORNERS = torch.tensor([0, 2, 6, 8, 18, 20, 24, 26])
 """Codes whose colours are 0 or 255 in each channel: those that a file keeps exactly."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch, data_home: object) -> Any:
-    monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,11 @@ from bahumukha.train.record import read_metrics
 from tests.cli.conftest import without_clock
 from tests.train.shapes import TINY_MODEL, WRITERS, write_csv, write_folder, write_listing, write_shards
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHIPPED = Path(__file__).parents[2] / "recipes/configs"
 CONFIGS = sorted(file for kind in ("clip", "siglip") for file in SHIPPED.glob(f"{kind}-*.toml"))
 CHANCE = 1 / 64
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch, data_home: object) -> Iterator[None]:
-    before = torch.get_num_threads()
-    monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from bahumukha.zoo.cards import read_card
 from bahumukha.zoo.dalle import load_dalle
 from tests.cli.conftest import without_clock
 from tests.train.drawings import COLOURS, STYLES, write_codec, write_drawings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONFIG = Path(__file__).parents[2] / "recipes/configs/dalle-starter.toml"
 SHOWN = sum(
@@ -46,14 +48,6 @@ text_length = 16
 size = 8
 group = 2
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch, data_home: object) -> Iterator[None]:
-    before = torch.get_num_threads()
-    monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

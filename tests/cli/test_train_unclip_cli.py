@@ -3,7 +3,7 @@ said."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from tests.cli.test_train_dalle_cli import StopAfter
 from tests.tiny_unclip import make_clip
 from tests.train.drawings import STYLES, write_codec, write_drawings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODELS = {
     "prior": "[model]\nwidth = 16\nlayers = 1\nheads = 2\n[sampling]\nsteps = 2\n",
     "tokens": '[model]\nkind = "tokens"\nwidth = 16\nlayers = 1\nheads = 2\naxes = 4\nbuckets = 3\nmatches = 2\n',
@@ -38,14 +40,6 @@ RUNS: dict[str, Any] = {
     "decoder": (DecoderTraining, DecoderRun),
     "upsampler": (UpsamplerTraining, UpsamplerRun),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch, data_home: object) -> Iterator[None]:
-    before = torch.get_num_threads()
-    monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

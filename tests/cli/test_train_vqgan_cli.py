@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from bahumukha.zoo.cards import read_card
 from bahumukha.zoo.codecs import load_codec, save_codec
 from tests.cli.conftest import without_clock
 from tests.train.shapes import write_folder, write_listing
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes/configs").glob("vqgan*.toml"))
 TINY = """
@@ -46,14 +48,6 @@ warmup = 0.2
 ramp = 0.3
 network = { width = 8, layers = 1 }
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch, data_home: object) -> Iterator[None]:
-    before = torch.get_num_threads()
-    monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
-    yield
-    torch.set_num_threads(before)
 
 
 def config(folder: Path, data: Path, more: str = "", *, steps: int = 6, batch: str = SMALL_BATCHES) -> Path:

@@ -17,13 +17,7 @@ from bahumukha.generate.guided_config import GuidedConfig, seed_number
 from tests.tiny_drawers import tiny_codec
 from tests.tiny_guidance import ColourClip, cells
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
