@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from bahumukha.errors import ModelError
 from bahumukha.models.text import TextTower, TextTowerConfig
-from bahumukha.zoo.pytorch import TorchClip
+from bahumukha.zoo.folder import find
+from bahumukha.zoo.pytorch import TextReader, TorchClip
 
 WAYS = [
     {"attention": "masked", "pool": "mean"},
@@ -37,3 +43,27 @@ def test_the_starter_reads_texts() -> None:
     assert read.tokens.shape == (*read.seen.shape, clip.model.config.text.width)
     assert read.seen.sum(1).tolist()[1] < read.seen.sum(1).tolist()[0] <= read.seen.shape[1]
     assert torch.allclose(clip.read_texts(texts[:1]).tokens[0], read.tokens[0, : int(read.seen[0].sum())], atol=1e-4)
+
+
+def test_the_text_tower_alone_reads_the_same_without_the_picture_towers_libraries() -> None:
+    texts = ["a red fish", "", "ఎర్ర చేప నీలి కారు మీద"]
+    alone, whole = TextReader.load("starter/clip")(texts), TorchClip("starter/clip").read_texts(texts)
+    assert all(torch.equal(a, b) for a, b in zip(alone, whole, strict=True))
+    program = (
+        "import sys; from bahumukha.zoo.pytorch import TextReader; TextReader.load('starter/clip')(['a cat'])\n"
+        "print(sorted({'timm', 'torchvision', 'torch._dynamo'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_weights_that_are_cut_off_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(find("starter/clip"), folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    for load in (TextReader.load, TorchClip):
+        with pytest.raises(ModelError, match=r"model\.safetensors: damaged .* put the model there again"):
+            load(folder)
+    weights.unlink()
+    with pytest.raises(ModelError, match="runs on ONNX Runtime only"):
+        TextReader.load(folder)

@@ -130,12 +130,12 @@ class Unclip:
         """With the CLIP and the codec that its parts name. Raises ModelError."""
         from bahumukha import zoo
         from bahumukha.zoo.codecs import load_codec
-        from bahumukha.zoo.pytorch import TorchClip
+        from bahumukha.zoo.pytorch import TextReader
 
         sight: Sight = loaded.decoder.sight
         codec = loaded.decoder.codec
         space: Space = Latents(load_codec(codec)) if codec else Pixels()
-        return cls(loaded, zoo.load(sight.clip), TorchClip(sight.clip).read_texts, space)
+        return cls(loaded, zoo.load(sight.clip), TextReader.load(sight.clip), space)
 
     @property
     def decoder(self) -> Denoiser:

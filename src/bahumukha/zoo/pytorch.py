@@ -5,23 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bahumukha.errors import ModelError
 from bahumukha.models.clip import Clip, ClipConfig, ImageTower
-from bahumukha.models.text import TextFeatures
+from bahumukha.models.text import TextFeatures, TextTower
 from bahumukha.nn.folding import folded
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.zoo.folder import TOKENIZER, WEIGHTS, find, fingerprint, read_config
 from bahumukha.zoo.tokenizer import TextTokenizer
 
+M = TypeVar("M", bound=nn.Module)
 SMALLEST_SIDE = 96
 
 
@@ -48,7 +50,7 @@ class TorchClip(ImageTextEncoder):
         side = self._preprocess.size
         example = torch.linspace(-1, 1, 3 * side * side, device=device).view(1, 3, side, side)
         self.model.image = folded(self.model.image, example)  # type: ignore[assignment]
-        self._tokenizer = TextTokenizer(folder / TOKENIZER, self.context_length)
+        self.read_texts = TextReader(self.model.text, TextTokenizer(folder / TOKENIZER, self.context_length), device)
 
     # --- tensors in, tensors out ------------------------------------------------------------------------------
 
@@ -96,25 +98,14 @@ class TorchClip(ImageTextEncoder):
 
     def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
         """Tokens (B, L) as `tokenizer` gives them, padded with its `pad_id` -> (B, dim)."""
-        return self.model.encode_text(tokens, (tokens != self._tokenizer.pad_id).long(), normalize)
-
-    @torch.no_grad()
-    def read_texts(self, texts: Sequence[str]) -> TextFeatures:
-        """Sentences -> embeddings, and what the tower makes of each token: the condition of unCLIP's networks."""
-        ids = self.tokenizer(texts)
-        mask = (ids != self._tokenizer.pad_id).long()
-        mask[:, 0] = 1  # of an empty text one token is left
-        hidden = self.model.text.hidden(ids, mask)
-        pooled = self.model.text.pool(hidden, ids, mask)
-        return TextFeatures(F.normalize(self.model.text.projection(pooled), dim=-1), hidden, mask.bool())
+        return self.model.encode_text(tokens, (tokens != self.read_texts.pad).long(), normalize)
 
     def tokenizer(self, texts: str | Sequence[str]) -> Tensor:
         """Sentences -> int64 (N, L), padded to the longest, or to `context_length` where padding counts.
 
         Towers that look back only (CLIP's) take open_clip's own tokens, padded with zeros to 77, as well.
         """
-        ids, _ = self._tokenizer.pad(self._tokenizer([texts] if isinstance(texts, str) else texts))
-        return torch.from_numpy(ids).to(self.device)
+        return self.read_texts.tokens(texts)
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """An RGB picture -> (3, size, size), normalised."""
@@ -141,17 +132,66 @@ class TorchClip(ImageTextEncoder):
         return np.concatenate(rows)
 
 
+class TextReader:
+    """Sentences -> embeddings, and what a CLIP's text tower makes of each token: the condition of unCLIP's networks."""
+
+    def __init__(self, tower: TextTower, tokenizer: TextTokenizer, device: str = "cpu"):
+        self.tower, self._tokenizer, self.device = tower, tokenizer, device
+
+    @classmethod
+    def load(cls, name: str | Path, *, device: str = "cpu") -> TextReader:
+        """Of a model's name or folder, without its picture tower, whose libraries take seconds to import. Raises
+        ModelError, as `TorchClip` does."""
+        folder = find(name)
+        tokenizer = TextTokenizer(folder / TOKENIZER, read_config(folder).context_length)
+        return cls(load_text_tower(folder).to(device), tokenizer, device)
+
+    @property
+    def pad(self) -> int:
+        """The token that stands where a sentence has ended."""
+        return self._tokenizer.pad_id
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> TextFeatures:
+        """Padded to the longest, or as `tokens` has it."""
+        ids = self.tokens(texts)
+        mask = (ids != self.pad).long()
+        mask[:, 0] = 1  # of an empty text one token is left
+        hidden = self.tower.hidden(ids, mask)
+        pooled = self.tower.pool(hidden, ids, mask)
+        return TextFeatures(F.normalize(self.tower.projection(pooled), dim=-1), hidden, mask.bool())
+
+    def tokens(self, texts: str | Sequence[str]) -> Tensor:
+        """See `TorchClip.tokenizer`."""
+        ids, _ = self._tokenizer.pad(self._tokenizer([texts] if isinstance(texts, str) else texts))
+        return torch.from_numpy(ids).to(self.device)
+
+
 def load_clip(folder: Path) -> Clip:
     """`model.safetensors` and `config.json` -> the network in float32, frozen, in eval mode. Raises ModelError."""
-    from safetensors.torch import load_file
+    return _loaded(folder, Clip)
+
+
+def load_text_tower(folder: Path) -> TextTower:
+    """Its text tower alone, likewise."""
+    return _loaded(folder, lambda config: TextTower(config.text, config.dim), "text.")
+
+
+def _loaded(folder: Path, build: Callable[[ClipConfig], M], part: str = "") -> M:
+    """part: what the names of its weights begin with."""
+    from safetensors import SafetensorError, safe_open
 
     path = folder / WEIGHTS
     if not path.is_file():
         raise ModelError(f"{path}: missing; this model runs on ONNX Runtime only")
     config = read_config(folder)
     try:
-        model = Clip(ClipConfig.from_dict(config.architecture))
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+        model = build(ClipConfig.from_dict(config.architecture))
+        with safe_open(path, "pt") as file:
+            weights = {k.removeprefix(part): file.get_tensor(k) for k in file.keys() if k.startswith(part)}  # noqa: SIM118
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    except SafetensorError as error:
+        raise ModelError(f"{path}: damaged ({error}); put the model there again") from error
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path}: does not fit 'architecture' in config.json ({reason})") from error
