@@ -177,7 +177,7 @@ def test_settings_that_make_no_sense(tmp_path: Path, text: str, message: str) ->
 
 def test_a_models_folder_becomes_a_whole_path_and_a_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beside, here = tmp_path / "configs", tmp_path / "here"
-    for folder in (beside / "beside", here / "here", here / "typed", here / "starter" / "clip"):
+    for folder in (beside / "beside", here / "here", here / "starter" / "clip"):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
     monkeypatch.chdir(here)

@@ -33,7 +33,7 @@ from bahumukha.train.runs import SHEETS, FolderRun, lasting, listed
 from bahumukha.train.unclip import EmbeddedPart, check_sight, to_fit
 from bahumukha.train.unclip_config import DecoderTraining, SheetConfig, Start
 from bahumukha.zoo.codecs import load_codec
-from bahumukha.zoo.pytorch import TorchClip
+from bahumukha.zoo.pytorch import TextReader
 from bahumukha.zoo.unclip import load_decoder, save_decoder
 
 AT_ONCE = 64
@@ -62,7 +62,7 @@ class DecoderRun(FolderRun):
         super().__init__(config, out, resume, device)
         self.config = config
         part = EmbeddedPart(config.pictures, out, advance)
-        self.sight, self.reader = part.sight, TorchClip(config.pictures.clip, device=str(self.device))
+        self.sight, self.read = part.sight, TextReader.load(config.pictures.clip, device=str(self.device))
         self.sources = part.of(config.data)
         judged = part.of(config.validation.sources) if config.validation else []
         torch.manual_seed(config.optimisation.seed)
@@ -86,7 +86,7 @@ class DecoderRun(FolderRun):
     def losses(self, batch: PictureBatch) -> dict[str, Tensor]:
         """See `models.denoiser.flow_loss`."""
         assert batch.pixels is not None
-        text = self.reader.read_texts(batch.texts) if self.model.config.text_width else None
+        text = self.read(batch.texts) if self.model.config.text_width else None
         drops = (batch.without_embedding.to(self.device), batch.without_text.to(self.device))
         condition = Condition(batch.embeddings.to(self.device), text, *drops)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # codes as the codec itself has them
@@ -119,8 +119,8 @@ class DecoderRun(FolderRun):
             return loaded.model
         self._draw(sizes.codec and lasting(sizes.codec))
         _check_size(size, self.space.downsampling * sizes.patch)
-        grid, width = size // self.space.downsampling, self.reader.model.config.text.width
-        model = Denoiser(sizes.sized(channels=self.space.channels, grid=grid, dim=self.reader.dim, text_width=width))
+        grid, dim, width = size // self.space.downsampling, self.sources[0].dim, self.read.tower.config.width
+        model = Denoiser(sizes.sized(channels=self.space.channels, grid=grid, dim=dim, text_width=width))
         model.standard.fit(torch.cat([source.embeddings(numbers) for source, numbers in to_fit(self.sources)]))
         return model
 
@@ -170,7 +170,7 @@ class DecoderValidation:
         """Of some of the pictures."""
         text: TextFeatures | None = None
         if self.run.model.config.text_width:
-            text = self.run.reader.read_texts(self.texts[rows])
+            text = self.run.read(self.texts[rows])
         return Condition(self.embeddings[rows].to(self.run.device), text)
 
     @torch.no_grad()
