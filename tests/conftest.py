@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,18 @@ def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BAHUMUKHA_HOME", str(home))
     monkeypatch.delenv("BAHUMUKHA_THREADS", raising=False)
     return home
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch, data_home: object) -> Iterator[None]:
+    """This process and commands compute with one thread: tiny networks gain nothing from a second one."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

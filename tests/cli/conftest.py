@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,17 +51,6 @@ def bahu(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
         return Ran(int(leaving.value.code or 0), out, err)
 
     return run
-
-
-@pytest.fixture
-def one_thread(monkeypatch: pytest.MonkeyPatch, data_home: object) -> Iterator[None]:
-    """Commands compute with one thread: tiny networks are slower with more."""
-    import torch
-
-    monkeypatch.setenv("BAHUMUKHA_THREADS", "1")
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

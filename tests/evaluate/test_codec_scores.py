@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,7 @@ from bahumukha.evaluate.vqgan import (
 from bahumukha.models.perceptual import PerceptualDistance
 from tests.fake_codec import BlockCodec, block_pictures
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def png(seed: int, size: tuple[int, int] = (24, 32)) -> bytes:
