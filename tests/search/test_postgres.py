@@ -188,7 +188,7 @@ def indexes_of(store: Store) -> dict[str, int]:
     return dict(store.select(sql, ("files_nearest",)))
 
 
-@pytest.mark.parametrize(("listed_above", "lists"), [(10**9, 0), (1000, 19)])
+@pytest.mark.parametrize(("listed_above", "lists"), [(10**9, 0), (1000, 38)])
 def test_through_an_index(url: str, monkeypatch: pytest.MonkeyPatch, listed_above: int, lists: int) -> None:
     """Nearly all of the nearest, and with a filter that keeps one in a hundred too."""
     monkeypatch.setattr(indexes, "LEAST_LISTS", 1)
@@ -246,7 +246,7 @@ def test_an_outgrown_index_is_built_anew_while_others_search(url: str, monkeypat
         first = indexes_of(store)
         put(store, rows[100:400], 100)
         by_index.derive(store)
-        assert indexes.index_of(store) == indexes.Index(5, 100) and indexes_of(store) == first
+        assert indexes.index_of(store) == indexes.Index(10, 100) and indexes_of(store) == first
         put(store, rows[400:], 400)
         with other.reading():
             assert by_index.rank(other, rows[400].astype(np.float32), None, None).part(other, 0, 1)[1][0] > 0.99
@@ -290,7 +290,7 @@ def test_what_a_stopped_build_left_is_gone_on_from(url: str, monkeypatch: pytest
             assert store.paths(by_index.rank(store, question, None, None).part(store, 0, 1)[0]).popitem()[1] == "/p/7"
             before = indexes_of(store)
             by_index.derive(store)
-            assert indexes.index_of(store) == indexes.Index(5, 100)
+            assert indexes.index_of(store) == indexes.Index(10, 100)
             assert list(indexes_of(store)) == ["files_nearest"] and indexes_of(store) != before
 
 
@@ -298,8 +298,8 @@ def test_which_index_when() -> None:
     assert indexes.suited(1_000_000) == indexes.Index() and not indexes.Index().is_outgrown(10**12)
     made = indexes.suited(1_000_001)
     assert made.lists == 1000 and not made.is_outgrown(4_000_004) and made.is_outgrown(4_000_005)
-    assert indexes.suited(5_000_000).lists == 1118
-    assert indexes.suited(10**12).lists == 32_768, "pgvector takes no more"
+    assert indexes.suited(5_000_000).lists == 2236
+    assert indexes.suited(10**12).lists == 16_384, "choosing more takes too much memory"
     assert 60 << 20 < indexes.suited(2_000_000).memory(DIM) < 1 << 30 and not indexes.Index().memory(DIM)
 
 
