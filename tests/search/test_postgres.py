@@ -252,7 +252,7 @@ def test_an_outgrown_index_is_built_anew_while_others_search(url: str, monkeypat
             assert by_index.rank(other, rows[400].astype(np.float32), None, None).part(other, 0, 1)[1][0] > 0.99
         by_index.derive(store)
         second = indexes_of(store)
-        assert indexes.index_of(store) == indexes.Index(10, 401) and list(second) == ["files_nearest"] != first
+        assert indexes.index_of(store) == indexes.Index(20, 401) and list(second) == ["files_nearest"] != first
         assert second["files_nearest"] != first["files_nearest"]
         question = rows[7].astype(np.float32)
         assert other.paths(by_index.rank(other, question, None, None).part(other, 0, 1)[0]).popitem()[1] == "/p/7"

@@ -30,6 +30,7 @@ from bahumukha.nn.attention import init_transformer
 from bahumukha.nn.draws import Draws
 from bahumukha.nn.modulated import VECTORS, ModulatedBlock, modulated
 from bahumukha.nn.rotary import grid_positions, rotation
+from bahumukha.nn.stages import Stages
 from bahumukha.nn.sizes import check_least, check_transformer
 from bahumukha.nn.time import TimeEmbedding
 
@@ -48,6 +49,8 @@ class DenoiserConfig:
     """Side of what it is trained on, in numbers: pixels, or latents."""
     patch: int = 4
     """Side of a token's square; divides `grid`."""
+    stages: tuple[int, ...] = ()
+    """Widths of convolutional stages between pixels and tokens, the first for the largest; each halves the side."""
     dim: int = 0
     """Of the embeddings; 0 for none."""
     text_width: int = 0
@@ -115,11 +118,12 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         c, width = config, config.width
-        self.patches = nn.Linear((c.channels + c.given) * c.patch**2, width)
+        if not c.stages:
+            self.patches = nn.Linear((c.channels + c.given) * c.patch**2, width)
+            self.pixels = nn.Linear(width, c.channels * c.patch**2)
         self.blocks = nn.ModuleList(ModulatedBlock(width, c.heads, c.mlp_ratio) for _ in range(c.layers))
         self.skips = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(c.layers // 2))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.pixels = nn.Linear(width, c.channels * c.patch**2)
         if c.dim:
             self.standard = Standard(c.dim)
             self.null = nn.Parameter(torch.zeros(1, c.dim))
@@ -128,6 +132,9 @@ class Denoiser(nn.Module):
             self.words = nn.Linear(c.text_width, width)
             self.places = nn.Parameter(torch.zeros(c.text_length, width))
         init_transformer(self, config.layers)
+        if c.stages:
+            first = c.patch // 2 ** len(c.stages)
+            self.stages = Stages(c.channels + c.given, c.stages, width, c.channels, first)
         self.time = TimeEmbedding(width)
         if c.dim:
             self.image = nn.Linear(c.dim, width)
@@ -136,7 +143,8 @@ class Denoiser(nn.Module):
         self.tell = nn.Linear(width, VECTORS * width)
         self.tell_last = nn.Linear(width, 2 * width)
         self.smooth = nn.Conv2d(c.channels, c.channels, 3, padding=1)
-        for part in (self.tell, self.tell_last, self.pixels, self.smooth):
+        last = [] if c.stages else [self.pixels]
+        for part in (self.tell, self.tell_last, self.smooth, *last):
             nn.init.zeros_(part.weight)
             nn.init.zeros_(part.bias)  # type: ignore[arg-type]
         for skip in self.skips:  # at first nothing is remembered
@@ -158,12 +166,23 @@ class Denoiser(nn.Module):
         about = F.silu(about)
         told = self.tell(about).unflatten(1, (VECTORS, -1))
         before, mask = self._tokens(condition, embedding, rows * columns)
-        y = torch.cat([*before, self.patches(_patched(x, c.patch))], dim=1)
+        remembered: list[Tensor] = []
+        if c.stages:
+            squares, remembered = self.stages.to_tokens(x, about)
+            patches = squares.flatten(2).transpose(1, 2)
+        else:
+            patches = self.patches(_patched(x, c.patch))
+        y = torch.cat([*before, patches], dim=1)
         extra = y.shape[1] - rows * columns
         at = torch.cat([x.new_zeros(extra, 2), 1 + grid_positions(rows, columns, x.device)])
         y = self._through(y, told, rotation(at, c.width // c.heads), mask)[:, extra:]
         scale, shift = self.tell_last(about)[:, None].chunk(2, dim=2)
-        picture = _unpatched(self.pixels(modulated(self.norm(y), scale, shift)), c.patch, rows, columns)
+        y = modulated(self.norm(y), scale, shift)
+        if c.stages:
+            squares = y.transpose(1, 2).unflatten(2, (rows, columns))
+            picture = self.stages.to_pixels(squares, remembered, about)
+        else:
+            picture = _unpatched(self.pixels(y), c.patch, rows, columns)
         return picture + self.smooth(picture)
 
     def clean(self, x: Tensor, t: Tensor, condition: Condition = Condition()) -> Tensor:

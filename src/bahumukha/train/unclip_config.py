@@ -110,6 +110,7 @@ class DecoderSizes:
     """Name or folder of the codec whose latents are drawn; empty for pixels."""
     patch: int = 4
     """Side of a token's square, in pixels or latents; with a codec 1 is usual."""
+    stages: tuple[int, ...] = ()
     text: bool = True
     """Whether captions are seen, beside the embedding."""
     text_length: int = 64
