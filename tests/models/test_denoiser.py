@@ -28,10 +28,11 @@ def condition(lengths: list[int]) -> Condition:
     return Condition(text.embedding, text)
 
 
-def test_a_new_network_tells_nothing_and_all_its_weights_learn() -> None:
+@pytest.mark.parametrize("stages", [(), (8, 16)])
+def test_a_new_network_tells_nothing_and_all_its_weights_learn(stages: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {"grid": 8, "patch": 2, "dim": DIM, "text_width": TEXT_WIDTH, "width": 16, "layers": 3}
-    model = Denoiser(DenoiserConfig(**sizes, heads=2))
+    sizes: dict[str, Any] = {"grid": 8, "patch": 4, "dim": DIM, "text_width": TEXT_WIDTH, "width": 16, "layers": 3}
+    model = Denoiser(DenoiserConfig(**sizes, heads=2, stages=stages))
     t = torch.tensor([0.3, 0.9])
     assert torch.equal(model(picture(), t, condition([3, 2])), torch.zeros(2, 3, 8, 8))
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
@@ -45,9 +46,9 @@ def test_a_new_network_tells_nothing_and_all_its_weights_learn() -> None:
     assert not still
 
 
-@pytest.mark.parametrize("predicts", ["clean", "velocity"])
-def test_any_size_and_everything_is_seen(predicts: str) -> None:
-    model = tiny_denoiser(predicts=predicts).eval()
+@pytest.mark.parametrize(("predicts", "stages"), [("clean", ()), ("velocity", ()), ("clean", (8,)), ("velocity", (8,))])
+def test_any_size_and_everything_is_seen(predicts: str, stages: tuple[int, ...]) -> None:
+    model = tiny_denoiser(predicts=predicts, stages=stages).eval()
     x, t, said = picture(2, 8, 12), torch.tensor([0.3, 0.9]), condition([3, 5])
     told = model(x, t, said)
     assert told.shape == x.shape
@@ -91,9 +92,9 @@ def test_a_given_picture_and_its_noise_are_seen() -> None:
     )
 
 
-@pytest.mark.parametrize("predicts", ["clean", "velocity"])
-def test_it_learns_to_draw_what_an_embedding_says(predicts: str) -> None:
-    model = tiny_denoiser(predicts=predicts, text_width=0, spread=0.1)
+@pytest.mark.parametrize(("predicts", "stages"), [("clean", ()), ("velocity", ()), ("clean", (8,))])
+def test_it_learns_to_draw_what_an_embedding_says(predicts: str, stages: tuple[int, ...]) -> None:
+    model = tiny_denoiser(predicts=predicts, stages=stages, text_width=0, spread=0.1)
     colours = torch.tensor([[0.8, -0.8, -0.8], [-0.8, -0.8, 0.8]])
     means = torch.eye(DIM)[:2]
     model.standard.fit(torch.eye(DIM))
@@ -187,6 +188,8 @@ def test_each_picture_is_degraded_in_its_own_way() -> None:
         (lambda: DenoiserConfig(width=30), "width is 30; it must be a multiple of 4 x heads 5"),
         (lambda: DenoiserConfig(predicts="noise"), "predicts is 'noise'"),  # type: ignore[arg-type]
         (lambda: DenoiserConfig(given=-1), "given is -1"),
+        (lambda: DenoiserConfig(stages=(8, 8, 8)), "patch is 4; 3 stages need a multiple of 8"),
+        (lambda: DenoiserConfig(stages=(12,)), "stages are .12,.; each must be a multiple of 8"),
         (lambda: DegradationConfig(quality=(0, 50)), "quality is"),
         (lambda: DegradationConfig(noise_most=1.0), "noise_most is 1.0"),
     ],

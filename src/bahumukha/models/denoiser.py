@@ -6,7 +6,8 @@
 f is a U-ViT (Bao et al. 2022, "All are Worth Words"): square patches, caption and picture in one sequence, and long
 skips from the first half of the blocks to the second. The embedding enters as in unCLIP (Ramesh et al. 2022), added to
 the time, which tells every block what to do (`nn.modulated`), and as four more tokens. Positions are rows and columns
-(`nn.rotary`), so that no size of a picture is special; tokens that are no patches stand at row 0 and column 0.
+(`nn.rotary`), so that no size of a picture is special; tokens that are no patches stand at row 0 and column 0. With
+`stages` patches are not cut out but made by convolutions, and joined by them again (`nn.stages`).
 
 f may tell the velocity or the clean picture itself: large patches have more numbers than are told apart in a narrow
 network, and noise fills all of them while pictures do not (Li and He 2025, "Back to Basics").
@@ -30,8 +31,8 @@ from bahumukha.nn.attention import init_transformer
 from bahumukha.nn.draws import Draws
 from bahumukha.nn.modulated import VECTORS, ModulatedBlock, modulated
 from bahumukha.nn.rotary import grid_positions, rotation
-from bahumukha.nn.stages import Stages
 from bahumukha.nn.sizes import check_least, check_transformer
+from bahumukha.nn.stages import GROUPS, Stages, zeroed
 from bahumukha.nn.time import TimeEmbedding
 
 Predicts = Literal["clean", "velocity"]
@@ -78,6 +79,11 @@ class DenoiserConfig:
         if self.layers % 2 == 0:
             raise ValueError(f"layers is {self.layers}; it must be odd, as one stands in the middle")
         check_transformer(self, turned=True)
+        least = 2 ** len(self.stages)
+        if self.patch % least:
+            raise ValueError(f"patch is {self.patch}; {len(self.stages)} stages need a multiple of {least}")
+        if any(width < 1 or width % GROUPS for width in self.stages):
+            raise ValueError(f"stages are {self.stages}; each must be a multiple of {GROUPS}")
         if self.predicts not in get_args(Predicts):
             raise ValueError(f"predicts is {self.predicts!r}; it must be one of {', '.join(get_args(Predicts))}")
 
@@ -88,7 +94,7 @@ class DenoiserConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DenoiserConfig:
         """Inverse of `to_dict`. Raises TypeError for unknown fields and ValueError for values out of range."""
-        return cls(**values)
+        return cls(**{**values, "stages": tuple(values.get("stages", ()))})
 
 
 class Condition(NamedTuple):
@@ -132,9 +138,11 @@ class Denoiser(nn.Module):
             self.words = nn.Linear(c.text_width, width)
             self.places = nn.Parameter(torch.zeros(c.text_length, width))
         init_transformer(self, config.layers)
-        if c.stages:
-            first = c.patch // 2 ** len(c.stages)
-            self.stages = Stages(c.channels + c.given, c.stages, width, c.channels, first)
+        if not c.stages:
+            zeroed(self.pixels)
+        else:
+            square = c.patch // 2 ** len(c.stages)
+            self.stages = Stages(c.channels + c.given, c.stages, width, out=c.channels, square=square)
         self.time = TimeEmbedding(width)
         if c.dim:
             self.image = nn.Linear(c.dim, width)
@@ -143,10 +151,7 @@ class Denoiser(nn.Module):
         self.tell = nn.Linear(width, VECTORS * width)
         self.tell_last = nn.Linear(width, 2 * width)
         self.smooth = nn.Conv2d(c.channels, c.channels, 3, padding=1)
-        last = [] if c.stages else [self.pixels]
-        for part in (self.tell, self.tell_last, self.smooth, *last):
-            nn.init.zeros_(part.weight)
-            nn.init.zeros_(part.bias)  # type: ignore[arg-type]
+        zeroed(self.tell, self.tell_last, self.smooth)
         for skip in self.skips:  # at first nothing is remembered
             nn.init.eye_(skip.weight[:, :width])  # type: ignore[index]
             nn.init.zeros_(skip.weight[:, width:])  # type: ignore[index]

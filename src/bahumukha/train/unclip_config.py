@@ -135,6 +135,7 @@ class UpsamplerSizes:
     """[model] of an upsampler, which sees the small picture and nothing else."""
 
     patch: int = 8
+    stages: tuple[int, ...] = ()
     width: int = 256
     layers: int = 7
     heads: int = 4
