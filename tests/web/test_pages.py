@@ -266,6 +266,7 @@ def test_create_with_preview_cancel_and_reload(open_page: Any) -> None:
 def test_what_can_be_made_of_what_was_made(open_page: Any, address: str) -> None:
     forget_all(address)
     page = open_page("/create")
+    page.wait_for_function("() => !document.querySelector('#history .made')")
     page.select_option("[name=generator]", "dalle")
     assert page.input_value("[name=count]") == "9" and not page.is_visible("[name=drawer]")
     for prompt in ("a red fish", "a blue bird"):

@@ -27,12 +27,12 @@ from torch.nn import functional as F
 
 from bahumukha.models.prior import Standard
 from bahumukha.models.text import TextFeatures
-from bahumukha.nn.attention import init_transformer
+from bahumukha.nn.attention import init_transformer, zeroed
 from bahumukha.nn.draws import Draws
 from bahumukha.nn.modulated import VECTORS, ModulatedBlock, modulated
 from bahumukha.nn.rotary import grid_positions, rotation
 from bahumukha.nn.sizes import check_least, check_transformer
-from bahumukha.nn.stages import GROUPS, Stages, zeroed
+from bahumukha.nn.stages import GROUPS, Stages
 from bahumukha.nn.time import TimeEmbedding
 
 Predicts = Literal["clean", "velocity"]
@@ -174,9 +174,9 @@ class Denoiser(nn.Module):
         remembered: list[Tensor] = []
         if c.stages:
             squares, remembered = self.stages.to_tokens(x, about)
-            patches = squares.flatten(2).transpose(1, 2)
+            patches = _rowed(squares)
         else:
-            patches = self.patches(_patched(x, c.patch))
+            patches = self.patches(_rowed(F.pixel_unshuffle(x, c.patch)))
         y = torch.cat([*before, patches], dim=1)
         extra = y.shape[1] - rows * columns
         at = torch.cat([x.new_zeros(extra, 2), 1 + grid_positions(rows, columns, x.device)])
@@ -184,10 +184,9 @@ class Denoiser(nn.Module):
         scale, shift = self.tell_last(about)[:, None].chunk(2, dim=2)
         y = modulated(self.norm(y), scale, shift)
         if c.stages:
-            squares = y.transpose(1, 2).unflatten(2, (rows, columns))
-            picture = self.stages.to_pixels(squares, remembered, about)
+            picture = self.stages.to_pixels(_squared(y, rows, columns), remembered, about)
         else:
-            picture = _unpatched(self.pixels(y), c.patch, rows, columns)
+            picture = F.pixel_shuffle(_squared(self.pixels(y), rows, columns), c.patch)
         return picture + self.smooth(picture)
 
     def clean(self, x: Tensor, t: Tensor, condition: Condition = Condition()) -> Tensor:
@@ -285,14 +284,11 @@ def _rows(each: Tensor | TextFeatures, places: Tensor) -> Any:
     return TextFeatures(*(part[places] for part in each)) if isinstance(each, TextFeatures) else each[places]
 
 
-def _patched(x: Tensor, patch: int) -> Tensor:
-    """(B, C, H, W) -> (B, H / patch * W / patch, C * patch²)."""
-    b, channels, height, width = x.shape
-    x = x.view(b, channels, height // patch, patch, width // patch, patch)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, channels * patch**2)
+def _rowed(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h w, C), a view."""
+    return x.flatten(2).transpose(1, 2)
 
 
-def _unpatched(x: Tensor, patch: int, rows: int, columns: int) -> Tensor:
-    """Inverse of `_patched`."""
-    x = x.view(len(x), rows, columns, -1, patch, patch).permute(0, 3, 1, 4, 2, 5)
-    return x.reshape(len(x), -1, rows * patch, columns * patch)
+def _squared(y: Tensor, rows: int, columns: int) -> Tensor:
+    """Inverse of `_rowed`."""
+    return y.transpose(1, 2).unflatten(2, (rows, columns))

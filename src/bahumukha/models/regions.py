@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bahumukha.nn.attention import Attention, mlp
+from bahumukha.nn.attention import Attention, mlp, zeroed
 
 COLOURS = 12
 """Numbers a place that come from the pixels: mean, deviation, least and greatest of each channel."""
@@ -139,8 +139,7 @@ class RegionHead(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.gate = nn.Linear(config.queries * width, 1)
         self.projection = nn.Linear(config.queries * width, dim)
-        nn.init.zeros_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
+        zeroed(self.projection)
 
     @torch.no_grad()
     def standardise(self, tokens: Tensor) -> None:

@@ -128,6 +128,14 @@ def init_transformer(module: nn.Module, layers: int, std: float = 0.02) -> None:
             nn.init.zeros_(submodule.bias)
 
 
+def zeroed(*maps: nn.Linear | nn.Conv2d) -> None:
+    """Weights and biases become 0."""
+    for each in maps:
+        nn.init.zeros_(each.weight)
+        assert each.bias is not None
+        nn.init.zeros_(each.bias)
+
+
 def padding_mask(mask: Tensor) -> Tensor:
     """(B, L) with 1 for tokens, 0 for padding -> bool (B, 1, 1, L) for `Attention`."""
     return mask.to(torch.bool)[:, None, None, :]

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bahumukha.nn.attention import zeroed
+
 GROUPS = 8
 """Of channels that are normalised together."""
 
@@ -87,11 +89,3 @@ class Stages(nn.Module):
         for enlarge, before, join, block in reversed(stages):
             x = block(join(torch.cat([F.pixel_shuffle(enlarge(x), 2), before], dim=1)), about)
         return F.pixel_shuffle(self.pixels(F.silu(self.norm(x))), self.square)
-
-
-def zeroed(*maps: nn.Linear | nn.Conv2d) -> None:
-    """Weights and biases become 0."""
-    for each in maps:
-        nn.init.zeros_(each.weight)
-        assert each.bias is not None
-        nn.init.zeros_(each.bias)

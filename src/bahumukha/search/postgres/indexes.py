@@ -23,7 +23,7 @@ NEAREST, NEW, OLD = "files_nearest", "files_nearest_new", "files_nearest_old"
 GRAPH_ABOVE = 50_000
 """Pictures; up to here a look at all takes less than a tenth of a second."""
 LISTED_ABOVE = 1_000_000
-"""Pictures; of a core, a graph of 100,000 takes 1.8 minutes to build, an inverted file of 5,000,000 11."""
+"""Pictures; of a core, a graph of 100,000 takes 1.8 minutes to build, an inverted file of 5,000,000 12."""
 OUTGROWN = 4
 """Times as many pictures as an inverted file was made for, from which on it is made anew."""
 
