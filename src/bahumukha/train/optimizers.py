@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from bahumukha.nn.precision import bfloat16_is_fast
+
 if TYPE_CHECKING:
     from bahumukha.train.loop import LoopConfig
 
@@ -78,8 +80,8 @@ def optimizer_for(
     adamw = AdamW(_groups(rest, config, rates), lr=config.learning_rate, betas=config.betas, fused=fused or None)
     if not matrices:
         return adamw
-    first = next(iter(matrices.values()))
-    kind = torch.optim.Muon if first.is_cuda and not _is_sharded(first) else Float32Muon
+    sharded = any(_is_sharded(p) for p in matrices.values())
+    kind = torch.optim.Muon if bfloat16_is_fast() and not sharded else Float32Muon
     muon = kind(_groups(matrices, config, rates), lr=config.learning_rate, adjust_lr_fn="match_rms_adamw")
     return MuonAndAdamW(muon, adamw)
 
@@ -129,8 +131,8 @@ def _is_sharded(parameter: Tensor) -> bool:
 
 
 class Float32Muon(torch.optim.Muon):
-    """PyTorch's Muon with its iteration in float32: in bfloat16, which it is written in, one matrix of 256 x 1024 takes
-    more than a second on a processor without that arithmetic."""
+    """PyTorch's Muon with its iteration in float32, for processors without bfloat16 arithmetic, on which PyTorch's own
+    takes more than a second for one matrix of 256 x 1024; with it, it takes a quarter of this one's time."""
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
