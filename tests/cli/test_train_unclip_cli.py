@@ -75,10 +75,15 @@ SCORES = {
 }
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["prior", "tokens", "decoder", "upsampler"])
-def test_it_trains_and_its_model_comes_back(tmp_path: Path, folder: Path, bahu: Callable[..., Any], kind: str) -> None:
+def test_it_trains_and_its_model_comes_back(
+    tmp_path: Path, folder: Path, bahu: Callable[..., Any], kind: str, precision: str
+) -> None:
     file, command = config(tmp_path, folder, kind), "prior" if kind == "tokens" else kind
-    ran = bahu("train", command, file, "--out", tmp_path / "run", "--json")
+    ran = bahu(
+        "train", command, file, "--out", tmp_path / "run", "--json", "--set", f"optimisation.precision={precision}"
+    )
     assert (ran.code, ran.err) == (0, "")
     *rows, last = ran.objects
     assert [row["step"] for row in rows] == [1, 2, 3, 4] and set(rows[0]["losses"]) == {"loss"}

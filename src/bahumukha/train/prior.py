@@ -30,7 +30,7 @@ from bahumukha.train import processes
 from bahumukha.train.runs import FolderRun, listed
 from bahumukha.train.unclip import EmbeddedPart, check_sight, to_fit
 from bahumukha.train.unclip_config import DiffusionSizes, PriorTraining, Start
-from bahumukha.zoo.pytorch import TorchClip
+from bahumukha.zoo.pytorch import TextReader
 from bahumukha.zoo.unclip import load_prior, save_prior
 
 SEED = 1
@@ -57,7 +57,8 @@ class PriorRun(FolderRun):
         super().__init__(config, out, resume, device)
         self.config = config
         part = EmbeddedPart(config.pictures, out, advance)
-        self.sight, self.reader = part.sight, TorchClip(config.pictures.clip, device=str(self.device))
+        self.sight, self.read = part.sight, TextReader.load(config.pictures.clip, device=str(self.device))
+        self.encode_texts = part.clip.encode_texts
         self.sources = part.of(config.data)
         judged = part.of(config.validation.sources) if config.validation else []
         torch.manual_seed(config.optimisation.seed)
@@ -79,11 +80,11 @@ class PriorRun(FolderRun):
             pictures = {"": [plain_embeddings(each, each.readable, mix, most) for each in judged]}
             held = [(each, seen_and_held_out(each)[1]) for each in self.sources]
             pictures["_pairs"] = [plain_embeddings(each, numbers, mix, most) for each, numbers in held]
-            self.validation = PriorValidation(pictures, self.reader.read_texts, config.sampling)
+            self.validation = PriorValidation(pictures, self.read, config.sampling)
 
     def losses(self, batch: PictureBatch) -> dict[str, Tensor]:
         """See `models.prior.prior_loss`, `models.embedding_tokens.token_prior_loss`."""
-        text, embeddings = self.reader.read_texts(batch.texts), batch.embeddings.to(self.device)
+        text, embeddings = self.read(batch.texts), batch.embeddings.to(self.device)
         dropped = batch.without_text.to(self.device)
         if isinstance(self.model, DiffusionPrior):
             return prior_loss(self.model, embeddings, text, dropped, self.draws(batch))
@@ -120,20 +121,20 @@ class PriorRun(FolderRun):
             check_sight(sizes.init, loaded.sight, self.sight)
             self.steps_before = loaded.steps
             return loaded.model
-        width = self.reader.model.config.text.width
+        width, dim = self.read.tower.config.width, self.sources[0].dim
         embeddings = torch.cat([source.embeddings(numbers) for source, numbers in to_fit(self.sources)])
         if isinstance(sizes, DiffusionSizes):
-            model = DiffusionPrior(sizes.sized(dim=self.reader.dim, text_width=width))
+            model = DiffusionPrior(sizes.sized(dim=dim, text_width=width))
             model.standard.fit(embeddings)
             return model
-        tokens = TokenPrior(sizes.sized(dim=self.reader.dim, text_width=width))
+        tokens = TokenPrior(sizes.sized(dim=dim, text_width=width))
         mix = self.config.captions.languages
         texts = [
             plainly_said(source.captions(int(i)), source.about(int(i)), mix)
             for source, numbers in to_fit(self.sources)
             for i in numbers
         ]
-        tokens.code.fit(embeddings, torch.from_numpy(self.reader.encode_texts(texts)))
+        tokens.code.fit(embeddings, torch.from_numpy(self.encode_texts(texts)))
         return tokens
 
     def built(self, architecture: dict[str, Any]) -> nn.Module:
@@ -172,9 +173,8 @@ class PriorValidation:
             if not texts:
                 continue
             true = torch.cat([embeddings for _, embeddings in parts]).to(device)
-            text = self.read(texts)
             with torch.autocast(device.type, enabled=False):  # caches are float32
-                cosines = prior_cosines(model, text, true, self.sampling)
+                cosines = prior_cosines(model, self.read(texts), true, self.sampling)
             found |= {name + ending: float(each.mean()) for name, each in cosines.items()}
         return found
 
