@@ -38,7 +38,7 @@ Examples:
 
   bahu generate "a cat" --with dalle -n 4 --set candidates=64 --set guidance=4 --video cats.mp4
 
-  bahu generate "a cat" --with unclip -n 4 --steps 30 --set decoder.guidance=3 --set candidates=16
+  bahu generate "a cat" --with unclip -n 4 --steps 30 --set decoder.guidance=4 --set candidates=16
 
 Ctrl-C keeps the best picture so far; --resume goes on exactly where it was.
 """

@@ -61,6 +61,11 @@ MAKINGS = (
         "The same, from nothing: the picture fills itself.",
         ("--quality", "draft"),
     ),
+    Making(
+        "an orange car",
+        "Drawn out of noise by unCLIP in seconds, six times; those that CLIP finds fit best come first.",
+        ("--with", "unclip", "-n", "6"),
+    ),
 )
 
 

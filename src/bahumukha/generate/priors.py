@@ -31,13 +31,14 @@ from bahumukha.nn.sampling import guided as guided_logits
 class PriorSampling:
     """How embeddings are drawn. Raises UsageError for values out of range."""
 
-    steps: int = 25
-    """Of the diffusion prior; the other kind takes one for each number."""
+    steps: int = 5
+    """Of the diffusion prior: few are nearer to the mean of what a caption may mean, which is what is nearest to most
+    pictures. The other kind takes one for each number."""
     sampler: SamplerName = "dpm++"
     """Of the diffusion prior."""
-    guidance: float = 1.5
+    guidance: float = 2.0
     """1 for none, above it closer to the caption."""
-    tries: int = 2
+    tries: int = 4
     """For each picture; the one that is nearest to the caption is kept."""
     temperature: float = 1.0
     """Of the other kind; below 1 likelier embeddings."""

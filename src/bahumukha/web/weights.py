@@ -28,9 +28,9 @@ class Weights:
 
 
 def weights_of(kind: str) -> Weights | None:
-    """The starter of a kind (`dalle`, `unclip`), else the first of the user's own; None where there is none."""
+    """The first of the user's own of a kind (`dalle`, `unclip`), else the starter; None where there is none."""
     models = available()
-    for name in sorted(models, key=lambda name: name != STARTER + kind):
+    for name in sorted(models, key=lambda name: name.startswith(STARTER)):
         data = _config(models[name])
         if data.get("kind") == kind:
             return Weights(name, _styles(models[name], data))
