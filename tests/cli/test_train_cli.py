@@ -214,9 +214,21 @@ def test_ctrl_c_and_resume_are_as_if_it_had_never_stopped(tmp_path: Path, bahu: 
 def test_two_processes_train_as_one(tmp_path: Path, bahu: Any, no_export: None, kind: str) -> None:
     data = write_folder(tmp_path / "data")
     file = config(tmp_path, data, f'[loss]\nkind = "{kind}"\n', steps=5)
-    bahu("train", "clip", file, "--out", tmp_path / "one")
+    exact = ["--set", "optimisation.precision=float32"]
+    bahu("train", "clip", file, "--out", tmp_path / "one", *exact)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "bahumukha", "train", "clip", str(file), "--out", str(tmp_path / "two"), "--json"]
+    command = [
+        *launcher,
+        "-m",
+        "bahumukha",
+        "train",
+        "clip",
+        str(file),
+        "--out",
+        str(tmp_path / "two"),
+        "--json",
+        *exact,
+    ]
     ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout.splitlines()[-1]) == {"model": str(tmp_path / "two/model")}

@@ -306,7 +306,7 @@ def test_mean_of_the_weights_is_the_formula(tmp_path: Path) -> None:
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
     model, batches = problem()
     x, y = next(batches)
-    config = LoopConfig(steps=5, learning_rate=1e-2, warmup_steps=0)
+    config = LoopConfig(steps=5, learning_rate=1e-2, warmup_steps=0, precision="float32")
     list(train(model, batches, step_of(model), config, tmp_path / "whole"))
     parts, _ = problem()
     quarters = itertools.cycle(zip(x.chunk(4), y.chunk(4), strict=True))

@@ -62,7 +62,9 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     for name in ("clip", "lanes", "vqgan", "dalle", "unclip"):
         (root / "configs" / name).mkdir(parents=True)
     configs = root / "configs"
-    quick = ("optimisation.warmup_steps=0", "optimisation.learning_rate=1e-3")
+    quick = (
+        "optimisation.warmup_steps=0", "optimisation.learning_rate=1e-3", "optimisation.precision=float32",
+    )  # fmt: skip
     file = test_train_cli.config(configs / "clip", shapes, steps=STEPS)
     found["clip"] = Job("clip", file, Path("clip"), quick)
     file = test_train_cli.config(configs / "lanes", shards, steps=STEPS)

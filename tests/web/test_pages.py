@@ -252,6 +252,7 @@ def test_create_with_preview_cancel_and_reload(open_page: Any) -> None:
     shot(page, "create")
     page.reload()
     page.wait_for_selector(".job:not(.waiting) .canvas img:not([hidden])")
+    page.wait_for_selector("#history .made")
     assert page.locator("#under-way .job").count() == 2 and page.locator("#history .made").count() == 1
     page.click(".job:not(.waiting) button")
     page.wait_for_selector("#history .made >> nth=1")

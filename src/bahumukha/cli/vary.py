@@ -127,7 +127,7 @@ def edit(
     target: Annotated[str | None, typer.Argument(metavar="TO", help="What it is to show, as 'a lion'.")] = None,
     strength: Annotated[
         list[float] | None,
-        typer.Option(metavar="PART", help="How far, from 0 to 1; a picture each (default: 0.2, 0.3, 0.4 and 0.5)."),
+        typer.Option(metavar="PART", help="How far, from 0 to 1; a picture each (default: 0.25, 0.4, 0.55 and 0.7)."),
     ] = None,
     seed: Seed = None,
     steps: Steps = None,

@@ -45,7 +45,7 @@ class UnclipEvaluation(NetworksConfig):
     """Of variations."""
     strip: int = 5
     """Pictures of a blend."""
-    strength: float = 0.4
+    strength: float = 0.55
     """Of edits."""
     many: int = 50
     """Steps that few ones are compared with."""

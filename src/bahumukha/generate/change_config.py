@@ -193,7 +193,7 @@ class EditConfig(_OfOnePicture, _OfStrip):
     """What it shows."""
     target: str
     """What it is to show."""
-    strengths: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5)
+    strengths: tuple[float, ...] = (0.25, 0.4, 0.55, 0.7)
     """A picture for each: the part of the way, in [0, 1], that its embedding is turned."""
 
     def __post_init__(self) -> None:

@@ -132,7 +132,7 @@ def edited(
     source: str,
     target: str,
     *,
-    strengths: Sequence[float] = (0.4,),
+    strengths: Sequence[float] = (0.55,),
     sampling: UnclipSampling = UnclipSampling(),
     seed: int = 0,
 ) -> Strip:

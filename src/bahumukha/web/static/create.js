@@ -136,7 +136,7 @@ function card(job) {
   const bar = el("progress", { "aria-label": t("job.progress") });
   const cancel = el("button", { class: "button", type: "button", onclick: () => act(() => post(`/jobs/${job.id}/cancel`)) }, t("job.cancel"));
   const box = el("article", { class: "job", "data-id": job.id }, el("div", { class: "canvas", "--ratio": ratioOf(job.settings) }, image),
-    el("div", {}, el("h3", {}, job.settings.prompt), text, bar, el("p", {}, cancel)));
+    el("div", {}, el("h2", {}, job.settings.prompt), text, bar, el("p", {}, cancel)));
   return { job, card: box, image, text, bar, cancel, preview: null };
 }
 
