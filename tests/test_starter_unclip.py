@@ -70,7 +70,7 @@ def test_what_is_made_larger_stays_what_it_was(unclip: Unclip) -> None:
 
 def test_sizes_licence_and_card() -> None:
     folder = find("starter/unclip")
-    parts = [path for path in folder.rglob(WEIGHTS)]
+    parts = list(folder.rglob(WEIGHTS))
     assert len(parts) == 3 and sum(path.stat().st_size for path in parts) <= 35e6
     card = (folder / "card.md").read_text(encoding="utf-8")
     assert all(word in card for word in ("## Data", "licence: ", "## Recipe", "## Scores", "## Limits"))

@@ -217,18 +217,8 @@ def test_two_processes_train_as_one(tmp_path: Path, bahu: Any, no_export: None, 
     exact = ["--set", "optimisation.precision=float32"]
     bahu("train", "clip", file, "--out", tmp_path / "one", *exact)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [
-        *launcher,
-        "-m",
-        "bahumukha",
-        "train",
-        "clip",
-        str(file),
-        "--out",
-        str(tmp_path / "two"),
-        "--json",
-        *exact,
-    ]
+    arguments = ["train", "clip", str(file), "--out", str(tmp_path / "two"), "--json", *exact]
+    command = [*launcher, "-m", "bahumukha", *arguments]
     ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout.splitlines()[-1]) == {"model": str(tmp_path / "two/model")}

@@ -197,18 +197,8 @@ def test_two_processes_train_as_one(tmp_path: Path, bahu: Callable[..., Any]) ->
     exact = ["--set", "optimisation.precision=float32"]
     assert bahu("train", "vqgan", file, "--out", tmp_path / "one", *exact).code == 0
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [
-        *launcher,
-        "-m",
-        "bahumukha",
-        "train",
-        "vqgan",
-        str(file),
-        "--out",
-        str(tmp_path / "two"),
-        "--json",
-        *exact,
-    ]
+    arguments = ["train", "vqgan", str(file), "--out", str(tmp_path / "two"), "--json", *exact]
+    command = [*launcher, "-m", "bahumukha", *arguments]
     ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout.splitlines()[-1]) == {"model": str(tmp_path / "two/model")}

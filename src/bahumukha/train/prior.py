@@ -33,6 +33,7 @@ from bahumukha.train.unclip_config import DiffusionSizes, PriorTraining, Start
 from bahumukha.zoo.pytorch import TextReader
 from bahumukha.zoo.unclip import load_prior, save_prior
 
+AT_ONCE = 64
 SEED = 1
 """Of which pictures are judged: the same for every seed of a run."""
 
@@ -58,7 +59,6 @@ class PriorRun(FolderRun):
         self.config = config
         part = EmbeddedPart(config.pictures, out, advance)
         self.sight, self.read = part.sight, TextReader.load(config.pictures.clip, device=str(self.device))
-        self.encode_texts = part.clip.encode_texts
         self.sources = part.of(config.data)
         judged = part.of(config.validation.sources) if config.validation else []
         torch.manual_seed(config.optimisation.seed)
@@ -134,7 +134,8 @@ class PriorRun(FolderRun):
             for source, numbers in to_fit(self.sources)
             for i in numbers
         ]
-        tokens.code.fit(embeddings, torch.from_numpy(self.encode_texts(texts)))
+        captions = [self.read(texts[at : at + AT_ONCE]).embedding.cpu() for at in range(0, len(texts), AT_ONCE)]
+        tokens.code.fit(embeddings, torch.cat(captions))
         return tokens
 
     def built(self, architecture: dict[str, Any]) -> nn.Module:
