@@ -244,7 +244,7 @@ def vocabulary(scenes: list[Scene]) -> tuple[dict[str, int], list[str]]:
 def begin_from(folder: Path, tower: ImageTower, concepts: Concepts) -> Concepts:
     """Start where an earlier edition, a model folder, ended: its region head, and its texts' places for free names.
 
-    Numbers of a token that its head did not have begin at zero.
+    Numbers of a token that its head did not have begin at zero, and mixers that it did not have change nothing.
     """
     earlier = load_clip(folder)
     theirs, head = earlier.image.head, tower.head  # type: ignore[union-attr]
@@ -256,7 +256,8 @@ def begin_from(folder: Path, tower: ImageTower, concepts: Concepts) -> Concepts:
         weight[:, :had] = theirs.token.weight * head.deviation[:had] / theirs.deviation
         moved = (head.mean[:had] - theirs.mean) / theirs.deviation
         state |= {"token.weight": weight, "token.bias": theirs.token.bias + theirs.token.weight @ moved}
-        head.load_state_dict(state | {"mean": head.mean, "deviation": head.deviation})
+        new = {key: value for key, value in head.state_dict().items() if key.startswith("mixers.")}
+        head.load_state_dict(new | state | {"mean": head.mean, "deviation": head.deviation})
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     start = concepts.start.copy()
     free = np.flatnonzero(~concepts.fixed)

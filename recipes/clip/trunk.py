@@ -21,7 +21,7 @@ PREPROCESS = Preprocess(
     size=260, resize=297, mode="shortest", interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
 )
 """As the weights were trained: crop 0.875 of the shorter side, bicubic, pixels in [-1, 1]."""
-HEAD = RegionHeadConfig(levels=4)
+HEAD = RegionHeadConfig(levels=4, mixers=2)
 """Of the starter's head over regions."""
 
 

@@ -244,6 +244,23 @@ def test_the_loss_is_an_eighth_text() -> None:
     assert set(only) == {"loss", "picture"} and torch.equal(only["loss"], losses["picture"])
 
 
+def test_a_model_need_not_tell_words() -> None:
+    """Nothing else changes: same codes told, same loss of the picture, and a weight of the text is refused."""
+    whole, mute = tiny(), tiny(tells_text=False)
+    state = whole.state_dict()
+    del state["text_head.weight"]
+    mute.load_state_dict(state)
+    assert DalleConfig.from_dict(mute.config.to_dict()) == mute.config
+    words, codes = mute(TEXTS, ids())
+    same = ids()
+    assert words is None and torch.equal(codes, whole(TEXTS, same)[1])
+    assert torch.equal(
+        dalle_loss(mute, TEXTS, ids(), text_weight=0)["loss"], dalle_loss(whole, TEXTS, ids())["picture"]
+    )
+    with pytest.raises(ValueError, match="no head for words"):
+        dalle_loss(mute, TEXTS, ids())
+
+
 def test_a_batch_without_words_trains_too() -> None:
     model = tiny().requires_grad_(True).train()
     losses = dalle_loss(model, TEXTS[2:], ids(1))

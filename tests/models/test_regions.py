@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,47 @@ def test_left_and_right_can_be_told_apart():
     tokens, labels = scenes(200)
     head.eval()
     assert (head(tokens)[:, :2].argmax(1) == labels).float().mean() > 0.95
+
+
+def test_mixers_begin_as_nothing():
+    torch.manual_seed(0)
+    plain, mixed = RegionHead(HEAD, 6, 8), RegionHead(replace(HEAD, mixers=2), 6, 8)
+    torch.nn.init.normal_(plain.projection.weight)
+    missing = mixed.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing and all(key.startswith("mixers.") for key in missing)
+    tokens = torch.randn(2, 3, 5, 6)
+    torch.testing.assert_close(mixed.eval()(tokens), plain.eval()(tokens))
+
+
+def test_what_has_which_colour_is_learned_with_mixers():
+    """Two things in two colours, anywhere: both pictures have the same things and the same colours in them."""
+    torch.manual_seed(0)
+    head = RegionHead(replace(HEAD, layers=1, mixers=1), 12, 8)
+    things, colours = torch.randn(2, 12), torch.randn(2, 12)
+
+    def scenes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.randint(0, 2, (count,))
+        tokens = 0.1 * torch.randn(count, 9, 12)
+        for i, label in enumerate(labels):
+            for thing, place in enumerate(torch.randperm(9)[:2]):
+                tokens[i, place] += things[thing] + colours[(thing + label) % 2]
+        return tokens.view(count, 3, 3, 12), labels
+
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
+    for _ in range(200):
+        tokens, labels = scenes(64)
+        loss = F.cross_entropy(head(tokens)[:, :2], labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    tokens, labels = scenes(200)
+    head.eval()
+    assert (head(tokens)[:, :2].argmax(1) == labels).float().mean() > 0.95
+
+
+def test_mixers_are_checked():
+    with pytest.raises(ValueError, match="image.head.mixers must be at least 0"):
+        RegionHeadConfig(mixers=-1)
 
 
 def test_standardise_measures_what_it_is_shown():

@@ -14,12 +14,13 @@ from bahumukha.data.pairs import SourceConfig
 from bahumukha.data.tokens import learn_tokenizer
 from bahumukha.data.views import ViewConfig
 from bahumukha.models.dalle import Dalle, DalleConfig, dalle_loss
+from bahumukha.models.quantize import FiniteScalarQuantizer
 from bahumukha.nn.draws import Draws
 from bahumukha.nn.sampling import Sampling
 from bahumukha.train.dalle import spoiled
 from bahumukha.train.dalle_config import BatchConfig, DalleTraining, NetworkConfig, SamplesConfig, TextConfig
 from bahumukha.train.dalle_validation import DalleValidation, plain_pictures
-from bahumukha.train.dalle_words import begin_with, captions_of, token_shares, words_of
+from bahumukha.train.dalle_words import alike, begin_with, captions_of, token_shares, words_of
 from tests.train.drawings import tiny_codec, write_drawings
 
 
@@ -76,6 +77,16 @@ def test_vectors_of_any_width_keep_what_they_can(width: int) -> None:
     assert torch.allclose(gram / gram.norm(), before / before.norm(), atol=1e-5)
     assert torch.equal(words[:, 8:], random[:, 8:])
     assert 0.01 < float(words.std()) < 0.04
+
+
+def test_codes_that_look_alike_begin_alike() -> None:
+    """Inner products of the vectors are a Gaussian kernel of the codes' distances."""
+    codebook = FiniteScalarQuantizer((5, 5, 5)).codebook() + 3
+    vectors = alike(codebook, 4096)
+    distance = torch.cdist(codebook, codebook)
+    spread = (codebook - codebook.mean(0)).square().sum(1).mean().sqrt()
+    kernel = (-0.5 * (distance / (0.5 * spread)).square()).exp()
+    assert (2 * vectors @ vectors.T / 4096 - kernel).abs().max() < 0.15
 
 
 # --- validation

@@ -67,6 +67,8 @@ class DalleConfig:
     """Keeps the logits of attention bounded (`nn.causal`)."""
     dropout: float = 0.0
     """Of the embeddings and of what each block adds, in training."""
+    tells_text: bool = True
+    """Whether it has a head for words: the paper's learns them on the side. To draw, none is needed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))  # lists from JSON
@@ -163,7 +165,7 @@ class Dalle(nn.Module):
             for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.text_head = nn.Linear(width, config.vocabulary, bias=False)
+        self.text_head = nn.Linear(width, config.vocabulary, bias=False) if config.tells_text else None
         self.head = nn.Linear(width, config.codes, bias=False)
         places = torch.cat([torch.zeros(config.text_length + 1, 2), 1 + grid_positions(*config.grid)])
         turns = rotation(places, width // config.heads)
@@ -185,11 +187,12 @@ class Dalle(nn.Module):
     def forward(self, texts: Tensor, ids: Tensor, *, with_text: bool = True) -> tuple[Tensor | None, Tensor]:
         """-> logits of the text (B, L - 1, vocabulary), [:, i] is of texts[:, i + 1]; of the codes (B, n, codes).
 
-        L: places of the longest padded text of the batch (`cut`). Without `with_text` the first is None, at no cost.
-        Raises ValueError for texts that are too long.
+        L: places of the longest padded text of the batch (`cut`). Without `with_text`, or a head for it, the first is
+        None, at no cost. Raises ValueError for texts that are too long.
         """
         text, picture = self.hidden(texts, ids)
-        return self.text_head(text[:, :-1]) if with_text else None, self.head(picture)
+        words = self.text_head(text[:, :-1]) if with_text and self.text_head is not None else None
+        return words, self.head(picture)
 
     def hidden(self, texts: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """What the heads read: of the cut texts (B, L, width), of the codes (B, n, width), [:, j] to tell ids[:, j]."""
@@ -326,12 +329,14 @@ def dalle_loss(
     texts (B, T), ids (B, rows x columns). Padding is no word and is not asked for; the text's head computes the words
     only. With a `text_weight` of 0 it computes nothing. average: of a number over the processes that share the batch,
     whose words all count alike, however many of them one process has. read: codes that the network sees of the picture
-    in place of those that it is to tell.
+    in place of those that it is to tell. Raises ValueError for a weight above 0 where the model has no text head.
     """
     text, picture = model.hidden(texts, ids if read is None else read)
     of_picture = F.cross_entropy(model.head(picture).flatten(0, 1).float(), ids.flatten())
     if not text_weight:
         return {"loss": of_picture, "picture": of_picture}
+    if model.text_head is None:
+        raise ValueError("the model has no head for words (tells_text is false), so the text's weight must be 0")
     wanted = model.cut(texts)[0][:, 1:]
     words = wanted != model.config.pad
     logits = model.text_head(text[:, :-1][words]).float()

@@ -6,10 +6,11 @@ the car, nor that it is the fish that is red. The head keeps a token for each pl
     t_p = W [deep_p, middle_p, colour_p] + position_p
 
 from the trunk's last stage, from the stage before (which still knows colour and texture) and from the pixels
-themselves, whose histogram tells a red apple on a green ground from a brown mixture of both; a few learned queries ask
-all tokens (a Perceiver resampler, Jaegle et al. 2021, as in Flamingo, Alayrac et al. 2022), and their answers side by
-side become a correction of the pooled embedding, let through by a gate that closes for photographs, where the pooled
-feature is what the tower was trained for.
+themselves, whose histogram tells a red apple on a green ground from a brown mixture of both. Convolutional blocks
+(`mixers`) may follow, so that a token can hold what the sum of its parts cannot: that this thing has this colour. A few
+learned queries ask all tokens (a Perceiver resampler, Jaegle et al. 2021, as in Flamingo, Alayrac et al. 2022), and
+their answers side by side become a correction of the pooled embedding, let through by a gate that closes for
+photographs, where the pooled feature is what the tower was trained for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bahumukha.nn.attention import Attention, mlp, zeroed
+from bahumukha.nn.grid import ConvBlock
 
 COLOURS = 12
 """Numbers a place that come from the pixels: mean, deviation, least and greatest of each channel."""
@@ -41,10 +43,16 @@ class RegionHeadConfig:
     grid: int = 9
     levels: int = 0
     """Steps of each channel in the tokens' histograms of colours (`colour_histogram`); 0 for none."""
+    mixers: int = 0
+    """Convolutional blocks on the map of tokens, before the queries."""
+    mixer_ratio: float = 3.0
+    """Width of such a block's hidden layer over `width`."""
 
     def __post_init__(self) -> None:
         if self.levels == 1 or self.levels < 0:
             raise ValueError(f"image.head.levels is {self.levels}; give 2 or more, or 0 for none")
+        if self.mixers < 0 or not self.mixer_ratio > 0:
+            raise ValueError("image.head.mixers must be at least 0, image.head.mixer_ratio above 0")
         if self.width % self.heads or self.width % 4:
             raise ValueError(
                 f"image.head.width {self.width} is not a multiple of 4 and of image.head.heads {self.heads}"
@@ -134,12 +142,13 @@ class RegionHead(nn.Module):
         self.register_buffer("deviation", torch.ones(channels))
         self.token = nn.Linear(channels, width)
         self.position = nn.Parameter(0.5 * waves(width, config.grid))
+        self.mixers = nn.ModuleList(ConvBlock(width, config.mixer_ratio) for _ in range(config.mixers))
         self.queries = nn.Parameter(0.02 * torch.randn(config.queries, width))
         self.layers = nn.ModuleList(_Layer(width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.gate = nn.Linear(config.queries * width, 1)
         self.projection = nn.Linear(config.queries * width, dim)
-        zeroed(self.projection)
+        zeroed(self.projection, *(block.mlp[2] for block in self.mixers))  # type: ignore[index]
 
     @torch.no_grad()
     def standardise(self, tokens: Tensor) -> None:
@@ -159,8 +168,10 @@ class RegionHead(nn.Module):
         position: Tensor = self.position
         if tuple(position.shape[1:]) != tuple(tokens.shape[1:3]):
             position = F.interpolate(position[None], tokens.shape[1:3], mode="bilinear", align_corners=False)[0]
-        x = (x + position.permute(1, 2, 0)).flatten(1, 2)  # (B, h * w, width)
-        x = F.dropout(x, DROPOUT, self.training)
+        x = F.dropout(x + position.permute(1, 2, 0), DROPOUT, self.training)
+        for block in self.mixers:
+            x = block(x)
+        x = x.flatten(1, 2)  # (B, h * w, width)
         queries = self.queries.expand(len(x), -1, -1)
         for layer in self.layers:
             queries = layer(queries, x)

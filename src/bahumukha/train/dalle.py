@@ -31,7 +31,7 @@ from bahumukha.runtime import thread_count
 from bahumukha.train import processes
 from bahumukha.train.dalle_config import DalleTraining, Start
 from bahumukha.train.dalle_validation import DalleValidation, plain_pictures
-from bahumukha.train.dalle_words import bare, begin_with, words_of
+from bahumukha.train.dalle_words import alike, bare, begin_with, words_of
 from bahumukha.train.runs import FolderRun, lasting, listed, our_share
 from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.dalle import load_dalle, save_dalle
@@ -66,6 +66,8 @@ class DalleRun(FolderRun):
         torch.manual_seed(config.optimisation.seed)
         self.model = self.trained(stored or self._fresh())  # type: ignore[assignment]
         _check_codes(self.model.config, self.encoder)
+        if config.loss.text and not self.model.config.tells_text:
+            raise UsageError("loss.text: the model has no head for words (tells_text is false); set it to 0")
         self.tokenizer = bare(self.tokenizer)
         self.batches = self._batches()
         self.validation = self._validation(judged)
@@ -172,6 +174,9 @@ class DalleRun(FolderRun):
         self.tokenizer, model = words.tokenizer, Dalle(sizes)
         if words.vectors is not None:
             begin_with(model.words.weight, words.vectors)
+        near = alike(encoder.codec.quantizer.codebook(), sizes.width)
+        for table in (model.embedding.weight, model.head.weight):
+            begin_with(table, near.to(table.device))
         return model
 
 

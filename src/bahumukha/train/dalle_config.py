@@ -41,6 +41,7 @@ class NetworkConfig:
     positions: Positions = "rotary2d"
     qk_norm: bool = True
     dropout: float = 0.0
+    tells_text: bool = True
 
     def __post_init__(self) -> None:
         self.sized(vocabulary=2, codes=2, grid=(2, 2), pad=0)  # whose rules these are

@@ -1,7 +1,8 @@
-"""Where a DALL-E's words come from: a tokenizer that fits the captions, and vectors that words begin with."""
+"""Where a DALL-E's words come from: a tokenizer that fits the captions; and vectors that words and codes begin with."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bahumukha.zoo.folder import TOKENIZER, find
 from bahumukha.zoo.tokenizer import TextTokenizer
 
 SPREAD = 0.02
-"""Standard deviation that the vectors of words start with, as all random weights do (`nn.attention`)."""
+"""Standard deviation that the vectors of words and codes start with, as all random weights do (`nn.attention`)."""
 
 
 LEARNED_PAD = 0
@@ -86,6 +87,21 @@ def captions_of(sources: Iterable[Encoded], mix: Mapping[str, float]) -> Iterato
                     yield from ((language, text) for text in texts)
             if about.style:
                 yield "en", plainly_said(captions, about, mix)
+
+
+@torch.no_grad()
+def alike(codebook: Tensor, width: int, reach: float = 0.5) -> Tensor:
+    """Vectors (n, width) for the codes of a codebook (n, dim): the nearer two codes are, the more alike.
+
+    Random Fourier features (Rahimi and Recht 2007) of a Gaussian kernel that falls by exp(-1/2) over `reach` times the
+    codes' root mean square distance from their mean. Codes that look alike then need not be learned one by one.
+    """
+    generator = torch.Generator().manual_seed(0)
+    centred = codebook.float().cpu() - codebook.float().mean(0).cpu()
+    scaled = centred / (reach * centred.square().sum(1).mean().sqrt().clamp(min=1e-6))
+    waves = torch.randn(codebook.shape[1], width, generator=generator)
+    phases = 2 * math.pi * torch.rand(width, generator=generator)
+    return (scaled @ waves + phases).cos()
 
 
 @torch.no_grad()
