@@ -148,7 +148,10 @@ class RegionHead(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.gate = nn.Linear(config.queries * width, 1)
         self.projection = nn.Linear(config.queries * width, dim)
-        zeroed(self.projection, *(block.mlp[2] for block in self.mixers))  # type: ignore[index]
+        zeroed(self.projection)
+        for name, part in self.mixers.named_modules():
+            if name.endswith("mlp.2") and isinstance(part, nn.Linear):
+                zeroed(part)
 
     @torch.no_grad()
     def standardise(self, tokens: Tensor) -> None:
