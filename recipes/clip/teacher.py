@@ -23,6 +23,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import svds
 
+from bahumukha.nn.precision import autocast
 from recipes.clip.classes import class_offsets
 from recipes.clip.wordnet import WordNet
 
@@ -44,7 +45,7 @@ class SentenceEncoder:
 
         order = np.argsort([len(t) for t in texts])
         out = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast("auto"):
             for start in range(0, len(order), batch):
                 rows = order[start : start + batch]
                 tokens = self.tokenizer(
@@ -54,7 +55,7 @@ class SentenceEncoder:
                     max_length=max_tokens,
                     return_tensors="pt",
                 )
-                hidden = self.model(**tokens).last_hidden_state  # (b, L, 384)
+                hidden = self.model(**tokens).last_hidden_state.float()  # (b, L, 384)
                 mask = tokens["attention_mask"][..., None].float()
                 mean = (hidden * mask).sum(1) / mask.sum(1)
                 out[rows] = torch.nn.functional.normalize(mean, dim=1).numpy()

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from bahumukha.errors import ModelError, UsageError
 from bahumukha.models.quantize import Quantized, Quantizer, QuantizerConfig, build_quantizer
+from bahumukha.nn.dot_product import attend
 
 if TYPE_CHECKING:
     from bahumukha.models.dvae import DvaeConfig
@@ -302,7 +303,7 @@ class _Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x)
         q, k, v = (each(normed).flatten(2).transpose(1, 2) for each in (self.q, self.k, self.v))  # (B, h w, width)
-        y = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        y = attend(q[:, None], k[:, None], v[:, None])[:, 0]
         return x + self.proj_out(y.transpose(1, 2).reshape(x.shape))
 
 

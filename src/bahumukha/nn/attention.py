@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bahumukha.nn.dot_product import attend
+
 Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 NORM_EPSILON = 1e-5
@@ -31,7 +33,7 @@ _MODULES: dict[str, Callable[[], nn.Module]] = {
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention through PyTorch's fused `scaled_dot_product_attention`."""
+    """Multi-head self-attention."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -56,7 +58,7 @@ class Attention(nn.Module):
             q = F.linear(queries, weight[:width], bias[:width])
             k, v = F.linear(x, weight[width:], bias[width:]).chunk(2, dim=-1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))  # (B, heads, L, d)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        y = attend(q, k, v, mask, causal)
         return self.out(y.transpose(1, 2).reshape(b, length, width))
 
 

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bahumukha.nn.attention import mlp
+from bahumukha.nn.dot_product import attend
 from bahumukha.nn.rotary import rotated
 
 M = TypeVar("M", bound=nn.Module)
@@ -94,7 +94,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     if mask is None and new not in (1, known):
         mask = torch.ones(new, known, dtype=torch.bool, device=q.device).tril(known - new)
     # One token sees all; from the first token on it is the plain triangle.
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and new > 1)
+    return attend(q, k, v, mask, causal=mask is None and new > 1)
 
 
 def laid_out_for_sampling(model: M) -> M:

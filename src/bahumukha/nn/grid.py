@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bahumukha.nn.attention import Attention, mlp
+from bahumukha.nn.dot_product import attend
 from bahumukha.nn.rotary import grid_positions, rotated, rotation
 
 
@@ -49,7 +50,7 @@ class GridAttention(Attention):
         n, length, width = x.shape
         qkv = self.qkv(x).view(n, length, 3, self.heads, -1)
         q, k = rotated(qkv[:, :, :2].float(), turns).to(qkv.dtype).permute(2, 0, 3, 1, 4)  # (N, heads, L, d) each
-        y = F.scaled_dot_product_attention(q, k, qkv[:, :, 2].transpose(1, 2), attn_mask=mask)
+        y = attend(q, k, qkv[:, :, 2].transpose(1, 2), mask)
         return self.out(y.transpose(1, 2).reshape(n, length, width))
 
 

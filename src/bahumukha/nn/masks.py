@@ -42,7 +42,7 @@ def picture_mask(pattern: Pattern, grid: tuple[int, int], kernel: int) -> Tensor
 
 
 def stream_mask(shown: Tensor, picture: Tensor) -> Tensor:
-    """The whole stream's, bool (B, 1, P + n, P + n), as `scaled_dot_product_attention` takes it.
+    """The whole stream's, bool (B, 1, P + n, P + n), as `attend` takes it.
 
     shown: bool (B, P), False for tokens of the text that nobody but themselves looks at, as padding.
     picture: bool (n, n), of `picture_mask`.

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bahumukha.nn.attention import mlp
 from bahumukha.nn.causal import EPSILON
+from bahumukha.nn.dot_product import attend
 from bahumukha.nn.rotary import rotated
 
 VECTORS = 6
@@ -39,7 +39,7 @@ class RotaryAttention(nn.Module):
         qk = qkv[:, :, :2].float()
         qk = qk * (qk.square().mean(-1, keepdim=True) + EPSILON).rsqrt() * self.scale.view(2, 1, -1)
         q, k = rotated(qk, turns).to(qkv.dtype).transpose(1, 3).unbind(2)  # (B, heads, L, d)
-        y = F.scaled_dot_product_attention(q, k, qkv[:, :, 2].transpose(1, 2), attn_mask=mask)
+        y = attend(q, k, qkv[:, :, 2].transpose(1, 2), mask)
         return self.out(y.transpose(1, 2).flatten(2))
 
 
