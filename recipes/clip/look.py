@@ -61,7 +61,7 @@ class Weights:
     """How many of each kind stand in a batch, and what each loss weighs."""
 
     picture: int = 160
-    scene: int = 96
+    scene: int = 128
     photo: int = 24
     wrong: int = 8
     scale: float = 25.0
@@ -215,7 +215,7 @@ class Objective:
         return {"loss": loss, **losses, "gate": gate[count + scenes :].mean().detach()}
 
     def _named(self, images: Tensor, rows: Tensor) -> Tensor:
-        logits = self.weights.scale * images @ self.model.table().T  # (B, names)
+        logits = exactly(self.weights.scale * images, self.model.table())  # (B, names)
         own, place = rows.unique(return_inverse=True)
         same = F.one_hot(place, len(own)).T.float()  # (own, B)
         found = -(same * logits[:, own].T.log_softmax(1)).sum(1) / same.sum(1)
@@ -223,7 +223,7 @@ class Objective:
 
     def _composed(self, images: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         said = F.normalize(self.model.statements(batch["said"]), dim=1)
-        logits = self.weights.scale * images @ said.T  # (S, S + wrong)
+        logits = exactly(self.weights.scale * images, said)  # (S, S + wrong)
         true = torch.arange(len(images))
         of = batch["wrong_of"]
         own = logits[true, true]
@@ -233,6 +233,12 @@ class Objective:
         against = against.index_put((of, 1 + place), logits[of, len(images) + torch.arange(len(of))])
         both = (F.cross_entropy(logits, true) + F.cross_entropy(logits[:, : len(images)].T, true)) / 2
         return {"scene": both, "slip": -against.log_softmax(1)[:, 0].mean()}
+
+
+def exactly(a: Tensor, b: Tensor) -> Tensor:
+    """(N, dim), (M, dim) -> products of all pairs (N, M), in float32: in bfloat16 a wrong colour is a rounding away."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a.float() @ b.float().T
 
 
 def vocabulary(scenes: list[Scene]) -> tuple[dict[str, int], list[str]]:

@@ -62,8 +62,8 @@ class Weights:
     noun: int = 48
     translation: int = 176
     name: int = 96
-    scene: int = 48
-    wrong: int = 2
+    scene: int = 80
+    wrong: int = 3
     align: float = 3.0
     distil: float = 1.0
     scale: float = 25.0
@@ -188,7 +188,7 @@ def distil(texts: Tensor, targets: Tensor, among: Tensor, scale: float) -> Tenso
 
     texts, targets (B, dim), among (N, dim), all of norm 1.
     """
-    wanted, found = scale * targets @ among.T, scale * texts @ among.T
+    wanted, found = look.exactly(scale * targets, among), look.exactly(scale * texts, among)
     return F.kl_div(found.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
 
 
@@ -219,7 +219,7 @@ class Objective:
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Batch -> losses by name."""
         w, targets, count = self.weights, batch["targets"], int(batch["count"])
-        texts = F.normalize(by_length(self.text, batch["ids"], batch["mask"], groups=8), dim=1)
+        texts = F.normalize(by_length(self.text, batch["ids"], batch["mask"], groups=8).float(), dim=1)
         distance = 1 - (texts * targets).sum(1)
         parts = distance.split(self.sizes(len(texts), count))
         losses = {kind: part.mean() for kind, part in zip(KINDS, parts, strict=True) if len(part)}

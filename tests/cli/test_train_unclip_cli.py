@@ -3,6 +3,7 @@ said."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -165,10 +166,18 @@ def test_what_is_wrong_is_one_line(
     assert not (tmp_path / "run/checkpoint.pt").exists()
 
 
-def test_a_part_of_another_clip_is_not_gone_on_with(tmp_path: Path, folder: Path, bahu: Callable[..., Any]) -> None:
-    file = config(tmp_path, folder, "prior", steps=1)
-    assert bahu("train", "prior", file, "--out", tmp_path / "run").code == 0
+@pytest.mark.parametrize("kind", ["prior", "decoder"])
+def test_a_part_of_another_clip_is_gone_on_with_when_that_is_wanted(
+    tmp_path: Path, folder: Path, bahu: Callable[..., Any], kind: str
+) -> None:
+    file = config(tmp_path, folder, kind, steps=1)
+    assert bahu("train", kind, file, "--out", tmp_path / "run").code == 0
     make_clip(tmp_path / "other", seed=1)
-    ran = bahu("train", "prior", file, "--init", tmp_path / "run/model", "--out", tmp_path / "more", "--set",
-               f"pictures.clip={tmp_path / 'other'}", "--set", f"pictures.cache={tmp_path / 'views'}")  # fmt: skip
-    assert ran.code == 1 and f"was trained with {folder / 'clip'}; set it to that" in ran.err
+    command = ["train", kind, file, "--init", tmp_path / "run/model", "--out", tmp_path / "more", "--set",
+               f"pictures.clip={tmp_path / 'other'}", "--set", f"pictures.cache={tmp_path / 'views'}"]  # fmt: skip
+    ran = bahu(*command)
+    assert ran.code == 1 and f"was trained with {folder / 'clip'}; set it to that, or model.another_clip" in ran.err
+    assert bahu(*command, "--set", "model.another_clip=true").code == 0
+    before, after = (json.loads((tmp_path / run / "model/config.json").read_text()) for run in ("run", "more"))
+    assert after["clip"] == str(tmp_path / "other") and before["fingerprint"] != after["fingerprint"]
+    assert after["steps"] == before["steps"] + 1

@@ -112,7 +112,7 @@ class DecoderRun(FolderRun):
         sizes, size = self.config.model, self.config.pictures.size
         if isinstance(sizes, Start):
             loaded = load_decoder(sizes.init)
-            check_sight(sizes.init, loaded.sight, self.sight)
+            check_sight(sizes, loaded.sight, self.sight)
             self._draw(loaded.codec)
             self.steps_before = loaded.steps
             _check_size(size, self.space.downsampling * loaded.model.config.patch)

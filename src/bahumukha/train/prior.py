@@ -118,7 +118,7 @@ class PriorRun(FolderRun):
         sizes = self.config.model
         if isinstance(sizes, Start):
             loaded = load_prior(sizes.init)
-            check_sight(sizes.init, loaded.sight, self.sight)
+            check_sight(sizes, loaded.sight, self.sight)
             self.steps_before = loaded.steps
             return loaded.model
         width, dim = self.read.tower.config.width, self.sources[0].dim

@@ -12,7 +12,7 @@ from bahumukha.errors import UsageError
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.runtime import thread_count
 from bahumukha.train.runs import lasting, our_share
-from bahumukha.train.unclip_config import PicturesConfig
+from bahumukha.train.unclip_config import PicturesConfig, Start
 from bahumukha.zoo import load
 from bahumukha.zoo.unclip import Sight
 
@@ -40,10 +40,13 @@ class EmbeddedPart:
         ]
 
 
-def check_sight(init: str, theirs: Sight, ours: Sight) -> None:
-    """Raises UsageError where the model that a run starts from was trained with another CLIP than this run's."""
-    if theirs.fingerprint != ours.fingerprint:
-        raise UsageError(f"pictures.clip: {init} was trained with {theirs.clip}; set it to that")
+def check_sight(start: Start, theirs: Sight, ours: Sight) -> None:
+    """Raises UsageError where the model that a run starts from was trained with another CLIP than this run's, unless
+    that is wanted."""
+    if theirs.fingerprint != ours.fingerprint and not start.another_clip:
+        raise UsageError(
+            f"pictures.clip: {start.init} was trained with {theirs.clip}; set it to that, or model.another_clip to true"
+        )
 
 
 def to_fit(sources: Sequence[Embedded]) -> list[tuple[Embedded, Any]]:

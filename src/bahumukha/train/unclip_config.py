@@ -16,14 +16,24 @@ from bahumukha.models.degradation import DegradationConfig
 from bahumukha.models.denoiser import DenoiserConfig, Predicts, TimesConfig
 from bahumukha.models.embedding_tokens import TokenPriorConfig, TokenPriorSizes
 from bahumukha.models.prior import PriorConfig, PriorSizes
+from bahumukha.train import dalle_config
 from bahumukha.train.config import ModelName
-from bahumukha.train.dalle_config import OutputConfig, Start, ValidationConfig
+from bahumukha.train.dalle_config import OutputConfig, ValidationConfig
 from bahumukha.train.loop import LoopConfig
 
 __all__ = ["DecoderTraining", "PriorTraining", "Start", "UpsamplerTraining"]
 
 
 # --- sections ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Start(dalle_config.Start):
+    """[model] with `init`: go on from a trained part."""
+
+    another_clip: bool = False
+    """Take it up though it was trained with another CLIP than `pictures.clip`, as an earlier edition of it: the part
+    then learns to read this one's embeddings and words, from where it stands."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +246,7 @@ class UpsamplerTraining(PartTraining):
     """The file of `bahu train upsampler`."""
 
     pictures: LargeConfig = field(default_factory=LargeConfig)
-    model: UpsamplerSizes | Start = field(default_factory=UpsamplerSizes)
+    model: UpsamplerSizes | dalle_config.Start = field(default_factory=UpsamplerSizes)
     transforms: CropConfig = field(default_factory=CropConfig)
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
     batch: CropBatchConfig = field(default_factory=CropBatchConfig)

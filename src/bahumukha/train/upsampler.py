@@ -30,10 +30,11 @@ from bahumukha.models.denoiser import Condition, Denoiser, DenoiserConfig, enlar
 from bahumukha.runtime import thread_count
 from bahumukha.sheets import contact_sheet
 from bahumukha.train import processes
+from bahumukha.train.dalle_config import Start
 from bahumukha.train.decoder import as_pictures, drawn_with
 from bahumukha.train.reconstruction import decibels
 from bahumukha.train.runs import SHEETS, FolderRun, listed
-from bahumukha.train.unclip_config import SheetConfig, Start, UpsamplerTraining
+from bahumukha.train.unclip_config import SheetConfig, UpsamplerTraining
 from bahumukha.zoo.unclip import load_upsampler, save_upsampler
 
 AT_ONCE = 16
