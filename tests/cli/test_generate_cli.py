@@ -140,7 +140,7 @@ def test_strokes_come_as_svg_too(bahu: Any) -> None:
         (["a | :2"], "PROMPT"),
         (["a:1:2:3"], "weight and stop"),
         (["inside=a"], "mask"),
-        (["a", "--with", "dalle"], "no model 'starter/dalle'"),
+        (["a", "--with", "dalle", "--set", "model=nowhere"], "no model 'nowhere'"),
         (["a", "--with", "crayons"], "--with crayons"),
         (["a", "--style", "noto"], "--style noto"),
         (["a", "--seed", "-1"], "--seed"),
