@@ -156,13 +156,19 @@ async function act(action) {
 
 // --- made before
 
+/** What is shown stays until the new list is there: nothing blinks. */
 async function reload() {
   if (loading) return;
   next = 0;
-  byId("history").replaceChildren();
-  const before = [...open_jobs.keys()];
-  const there = new Set((await more()).map((job) => job.id));
+  const history = byId("history"), shown = [...history.children], before = [...open_jobs.keys()];
+  const jobs = await more(), there = new Set(jobs.map((job) => job.id));
   for (const id of before) if (!there.has(id)) close(id);
+  for (const card of shown) if (!there.has(card.dataset.id)) card.remove();
+  for (const job of jobs) {
+    const card = history.querySelector(`[data-id="${job.id}"]`);
+    if (card) history.append(card); // in the order of the list
+  }
+  byId("history-title").hidden = !history.children.length;
 }
 
 /** The next part of all jobs, the newest first; -> those. */
