@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from bahumukha.evaluate.dalle import by_dalle
 from bahumukha.evaluate.fidelity import psnr
@@ -18,17 +17,12 @@ from bahumukha.zoo import load
 from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.dalle import LoadedDalle, load_dalle
 from bahumukha.zoo.folder import WEIGHTS, find
+from tests.held_out_prompts import part_found
 
-PROMPTS = (
-    "a purple guitar", "an orange camel", "a gray owl", "green shorts", "a red hamburger", "yellow grapes",
-    "an orange chair", "a red backpack", "a green tree", "a purple bird", "a brown door", "a purple car",
-    "a brown fish", "an orange car", "pink glasses", "a red crab",
-)  # fmt: skip
-"""Things in colours in which training does not show them (`data.scenes.is_held_out`)."""
-FIRST = 0.3
+FIRST = 0.45
 """Share of pictures that CLIP finds by their own prompt, a little below what was measured, so that only a real loss
 fails."""
-PSNR = 22.0
+PSNR = 24.5
 """Of the codec, in dB, likewise."""
 
 
@@ -38,12 +32,8 @@ def dalle() -> LoadedDalle:
 
 
 def test_pictures_are_what_was_asked_for(dalle: LoadedDalle) -> None:
-    drawn = by_dalle(dalle, load_codec(dalle.codec), Sampling(guidance=3.0, top_p=0.9))(PROMPTS, 0)
-    assert drawn.shape == (len(PROMPTS), 64, 64, 3)
-    ranking = load("starter/clip")
-    pictures = ranking.encode_images([Image.fromarray(each) for each in drawn])
-    nearest = (pictures @ ranking.encode_texts(PROMPTS).T).argmax(1)
-    assert float((nearest == np.arange(len(PROMPTS))).mean()) >= FIRST
+    draw = by_dalle(dalle, load_codec(dalle.codec), Sampling(guidance=3.0, top_p=0.9))
+    assert part_found(draw, load("starter/clip"), 64, each=3) >= FIRST
 
 
 def test_its_codec_keeps_pictures() -> None:

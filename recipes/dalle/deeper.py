@@ -16,7 +16,6 @@ from torch import nn
 
 from bahumukha.models.vit_codec import VitCodec
 from bahumukha.models.vqgan import Codec
-from bahumukha.nn.attention import zeroed
 from bahumukha.nn.grid import GridBlock
 from bahumukha.zoo.codecs import load_codec, read_codec_config, save_codec
 from bahumukha.zoo.folder import find
@@ -39,7 +38,7 @@ def deeper(codec: Codec, encoder: int, decoder: int) -> VitCodec:
         assert isinstance(blocks, nn.ModuleList)
         for block in blocks[before:]:
             assert isinstance(block, GridBlock)
-            zeroed(block.attention.out, block.mlp[2], block.neighbours)
+            block.silent()
     return grown.eval()
 
 

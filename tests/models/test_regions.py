@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -59,6 +60,20 @@ def test_tokens_hold_the_colours_of_their_place():
     torch.testing.assert_close(greatest, mean)
 
 
+def learned(head: RegionHead, scenes: Callable[[int], tuple[torch.Tensor, torch.Tensor]], steps: int) -> float:
+    """Train on `scenes(count)`, tokens and labels of two kinds -> the part of new ones that it tells."""
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
+    for _ in range(steps):
+        tokens, labels = scenes(64)
+        loss = F.cross_entropy(head(tokens)[:, :2], labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    tokens, labels = scenes(200)
+    head.eval()
+    return float((head(tokens)[:, :2].argmax(1) == labels).float().mean())
+
+
 def test_left_and_right_can_be_told_apart():
     """Two things change places: pooled features cannot tell, the head learns to in a few steps."""
     torch.manual_seed(0)
@@ -74,16 +89,7 @@ def test_left_and_right_can_be_told_apart():
             tokens[i, rows[i], 2] += first if label else second
         return tokens, labels
 
-    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
-    for _ in range(120):
-        tokens, labels = scenes(64)
-        loss = F.cross_entropy(head(tokens)[:, :2], labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    tokens, labels = scenes(200)
-    head.eval()
-    assert (head(tokens)[:, :2].argmax(1) == labels).float().mean() > 0.95
+    assert learned(head, scenes, steps=120) > 0.95
 
 
 def test_mixers_begin_as_nothing():
@@ -110,16 +116,7 @@ def test_what_has_which_colour_is_learned_with_mixers():
                 tokens[i, place] += things[thing] + colours[(thing + label) % 2]
         return tokens.view(count, 3, 3, 12), labels
 
-    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
-    for _ in range(200):
-        tokens, labels = scenes(64)
-        loss = F.cross_entropy(head(tokens)[:, :2], labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    tokens, labels = scenes(200)
-    head.eval()
-    assert (head(tokens)[:, :2].argmax(1) == labels).float().mean() > 0.95
+    assert learned(head, scenes, steps=200) > 0.95
 
 
 def test_mixers_are_checked():

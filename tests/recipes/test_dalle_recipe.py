@@ -7,16 +7,20 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from bahumukha.data.scene_vectors import Concept, Library, measured_drawing
 from bahumukha.data.scenes import Scene
+from bahumukha.models.vqgan import Vqgan, VqganConfig
 from recipes.dalle import pairs as recipe_of_pairs
 from recipes.dalle import singles as recipe
 from recipes.dalle import things as recipe_of_things
 from recipes.dalle import vocabulary
+from recipes.dalle.deeper import deeper
 from recipes.pictograms.render import HELD_OUT_SET
 from recipes.pictograms.scenes import EDITION
+from tests.train.drawings import tiny_codec
 
 BODY = '<path fill="#e33" d="M{0} 2h12v10H{0}z"/>'
 KINDS = ("cat", "dog", "car", "cup")
@@ -94,3 +98,13 @@ def test_files_are_written_with_their_listing(library: Library, tmp_path: Path) 
     assert [row["file"] for row in rows] == ["000000.jpg", "000001.jpg", "000002.jpg"]
     with Image.open(tmp_path / "out/000002.jpg") as picture:
         assert picture.size == (40, 40)
+
+
+def test_a_deeper_codec_is_the_same_function() -> None:
+    codec = tiny_codec()
+    grown = deeper(codec, encoder=1, decoder=2)
+    assert (grown.config.encoder_layers, grown.config.decoder_layers) == (2, 3)
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    torch.testing.assert_close(grown(x)[0], codec(x)[0])
+    with pytest.raises(TypeError, match="'vqgan' has no transformer blocks"):
+        deeper(Vqgan(VqganConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)), encoder=1, decoder=1)

@@ -127,8 +127,8 @@ class _Layer(nn.Module):
 class RegionHead(nn.Module):
     """Tokens of `region_tokens` -> a correction (B, dim) of a unit embedding, its gate in (0, 1) applied.
 
-    It starts at zero: an untrained head changes nothing. `mean` and `deviation` bring each number of a token to
-    like size; they are measured once on the training pictures (`standardise`).
+    It starts at zero: an untrained head changes nothing, nor do its mixers. `mean` and `deviation` bring each number of
+    a token to like size; they are measured once on the training pictures (`standardise`).
     """
 
     mean: Tensor
@@ -142,16 +142,13 @@ class RegionHead(nn.Module):
         self.register_buffer("deviation", torch.ones(channels))
         self.token = nn.Linear(channels, width)
         self.position = nn.Parameter(0.5 * waves(width, config.grid))
-        self.mixers = nn.ModuleList(ConvBlock(width, config.mixer_ratio) for _ in range(config.mixers))
+        self.mixers = nn.ModuleList(ConvBlock(width, config.mixer_ratio).silent() for _ in range(config.mixers))
         self.queries = nn.Parameter(0.02 * torch.randn(config.queries, width))
         self.layers = nn.ModuleList(_Layer(width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.gate = nn.Linear(config.queries * width, 1)
         self.projection = nn.Linear(config.queries * width, dim)
         zeroed(self.projection)
-        for name, part in self.mixers.named_modules():
-            if name.endswith("mlp.2") and isinstance(part, nn.Linear):
-                zeroed(part)
 
     @torch.no_grad()
     def standardise(self, tokens: Tensor) -> None:

@@ -8,12 +8,13 @@ Transformer"): no place then looks further than in training, and the cost grows 
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bahumukha.nn.attention import Attention, mlp
+from bahumukha.nn.attention import Attention, mlp, zeroed
 from bahumukha.nn.dot_product import attend
 from bahumukha.nn.rotary import grid_positions, rotated, rotation
 
@@ -96,6 +97,11 @@ class GridBlock(nn.Module):
         x = x + self.attention(self.norm_attention(x))
         return x + self.mlp(self.norm_mlp(x))
 
+    def silent(self) -> Self:
+        """The same block as x -> x, until it has learned something."""
+        zeroed(self.neighbours, self.attention.out, _last(self.mlp))
+        return self
+
 
 class ConvBlock(nn.Module):
     """x + mlp(norm(depthwise 5x5(x))) (Liu et al. 2022, "A ConvNet for the 2020s")."""
@@ -109,6 +115,17 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, h, w, width) -> (B, h, w, width)."""
         return x + self.mlp(self.norm(channels_last(self.neighbours(channels_first(x)))))
+
+    def silent(self) -> Self:
+        """The same block as x -> x, until it has learned something."""
+        zeroed(_last(self.mlp))
+        return self
+
+
+def _last(maps: nn.Sequential) -> nn.Linear:
+    last = maps[-1]
+    assert isinstance(last, nn.Linear)
+    return last
 
 
 def channels_first(x: Tensor) -> Tensor:

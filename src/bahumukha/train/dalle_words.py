@@ -97,7 +97,8 @@ def alike(codebook: Tensor, width: int, reach: float = 0.5) -> Tensor:
     codes' root mean square distance from their mean. Codes that look alike then need not be learned one by one.
     """
     generator = torch.Generator().manual_seed(0)
-    centred = codebook.float().cpu() - codebook.float().mean(0).cpu()
+    codebook = codebook.float().cpu()
+    centred = codebook - codebook.mean(0)
     scaled = centred / (reach * centred.square().sum(1).mean().sqrt().clamp(min=1e-6))
     waves = torch.randn(codebook.shape[1], width, generator=generator)
     phases = 2 * math.pi * torch.rand(width, generator=generator)
