@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from bahumukha.data.scene_captions import Statement
 from bahumukha.data.scenes import Scene
 from bahumukha.models.clip import ImageTower, ImageTowerConfig
-from bahumukha.models.regions import RegionHead
+from bahumukha.models.regions import COLOURS, RegionHead
 from bahumukha.train.loop import LoopConfig, train
 from bahumukha.zoo.pytorch import load_clip
 from recipes.clip.captions import Captions
@@ -40,7 +40,7 @@ from recipes.clip.classes import class_offsets
 from recipes.clip.concepts import Concepts
 from recipes.clip.guess import guess_prototypes
 from recipes.clip.pictures import PictureSet, name_of
-from recipes.clip.shown import ShownScenes
+from recipes.clip.shown import ShownScenes, in_anothers_style
 from recipes.clip.statements import StatementEncoder, falsified, statement_ids
 from recipes.clip.targets import learn_targets
 from recipes.clip.teacher import SentenceEncoder
@@ -160,7 +160,9 @@ class Objective:
         scenes: ShownScenes,
         photos: PictureSet,
         weights: Weights,
+        restyled: float = 0.0,
     ):
+        self.restyled = restyled
         self.model, self.weights, self.photos, self.scenes = model, weights, photos, scenes
         self.row = {name: i for i, name in enumerate(names)}
         self.pictures = pictures
@@ -179,6 +181,8 @@ class Objective:
             features, tokens = self.pictures.maps(shown.tolist())
             flips = (rng.random(w.picture) < 0.5) & self.mirrors[shown]
             tokens[flips] = tokens[flips][:, :, ::-1]
+            if self.restyled:
+                tokens = in_anothers_style(tokens, tokens.shape[-1] - COLOURS - HEAD.levels**3, rng, self.restyled)
             scenes = [self.scenes.draw(rng) for _ in range(w.scene)]
             photos = self.photos.maps(rng.integers(len(self.photos), size=w.photo).tolist())
             seen = [features, np.stack([each.feature for each in scenes]), photos[0]]
@@ -293,6 +297,8 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="run folder of an earlier stage 2 to go on from")
     parser.add_argument("--head-only", action="store_true", help="names and statements stay where they are")
     parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose words are not used")
+    parser.add_argument("--restyled", type=float, default=0.0, help="part of the pictures shown in another's style")
+    parser.add_argument("--seed", type=int, default=0, help="of the batches")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
@@ -324,9 +330,9 @@ def main() -> None:
     if args.head_only:
         model.names.requires_grad_(False)
         model.statements.requires_grad_(False)
-    objective = Objective(model, concepts.names, pictures, shown, photos, Weights())
+    objective = Objective(model, concepts.names, pictures, shown, photos, Weights(), args.restyled)
     loop = LoopConfig(steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=50, optimizer="muon")
-    for report in train(model, objective.batches(seed=0), objective, loop, args.out):
+    for report in train(model, objective.batches(args.seed), objective, loop, args.out):
         print(report, flush=True)
     torch.save(
         {

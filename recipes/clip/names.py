@@ -31,6 +31,11 @@ class Names:
         rows = np.searchsorted(self.chance, rng.random(count)).clip(max=len(self.names) - 1)
         return rows, [self._caption(self.captions[row], rng) for row in rows]
 
+    def draw_english(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+        """Positions in `names`, each alike, and their English names."""
+        rows = rng.integers(len(self.names), size=count)
+        return rows, [self.captions[row]["en"][0] for row in rows]
+
     @staticmethod
     def _caption(captions: dict[str, list[str]], rng: np.random.Generator) -> str:
         others = [language for language in captions if language != "en"]

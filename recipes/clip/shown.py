@@ -132,3 +132,20 @@ def _beside(first: SceneObject, second: SceneObject, arrangement: str, rng: np.r
     if rng.random() < 0.5:
         return Statement(things[::-1], OPPOSITE.get(told, ""))
     return Statement(things, told)
+
+
+def in_anothers_style(tokens: np.ndarray, deep: int, rng: np.random.Generator, chance: float = 0.5) -> np.ndarray:
+    """Maps (B, h, w, channels), some with part of another's mean and deviation in each of the first `deep` channels.
+
+    What a channel's mean and deviation over a picture tell is mostly how it was drawn, so a name has to be known in
+    styles that no picture has (MixStyle, Zhou et al. 2021, whose Beta(0.1, 0.1) says how much is the other's).
+    """
+    maps = tokens[..., :deep].astype(np.float32)
+    mean = maps.mean((1, 2), keepdims=True)
+    deviation = maps.std((1, 2), keepdims=True) + 1e-4
+    other = rng.permutation(len(maps))
+    own = rng.beta(0.1, 0.1, len(maps)).astype(np.float32)
+    own = np.where(rng.random(len(maps)) < chance, own, 1)[:, None, None, None]
+    mixed = (maps - mean) / deviation * (own * deviation + (1 - own) * deviation[other])
+    mixed += own * mean + (1 - own) * mean[other]
+    return np.concatenate([mixed.astype(tokens.dtype), tokens[..., deep:]], -1)

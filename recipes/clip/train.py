@@ -8,6 +8,7 @@ picture, and, by the statement encoder, for whatever can be said of a scene. A b
     noun         any other physical noun of WordNet, whose target is guessed (no picture shows it)
     translation  a word or sentence of another language, with the target of the English that it means
     name         a caption of a stamp, clip-art picture or pictogram, in any language
+    english      the English name of one
     scene        a true statement about a composed scene, and false ones
 
 Each text aims at its target by cosine, and by its distances to all other targets (`distil`): what is near and what is
@@ -62,6 +63,7 @@ class Weights:
     noun: int = 48
     translation: int = 176
     name: int = 96
+    english: int = 96
     scene: int = 80
     wrong: int = 3
     align: float = 3.0
@@ -69,8 +71,8 @@ class Weights:
     scale: float = 25.0
 
 
-KINDS = ("class", "coarse", "noun", "translation", "name", "scene")
-NOUNS_ONLY = Weights(classes=128, coarse=48, noun=144, translation=0, name=0, scene=0)
+KINDS = ("class", "coarse", "noun", "translation", "name", "english", "scene")
+NOUNS_ONLY = Weights(classes=128, coarse=48, noun=144, translation=0, name=0, english=0, scene=0)
 """Of the test of unseen words, which takes three trainings and asks for no more than this."""
 
 
@@ -153,9 +155,10 @@ class Texts:
         said = np.searchsorted(self.said, rng.random(w.translation)).clip(max=len(self.said) - 1)
         texts += [self.translations.texts[i] for i in said]
         rows.append(self.meant[self.translations.row[said]])
-        shown, named = self.names.draw(w.name, rng)
-        texts += named
-        rows.append(self.name_rows[shown])
+        for draw, number in ((self.names.draw, w.name), (self.names.draw_english, w.english)):
+            shown, named = draw(number, rng)
+            texts += named
+            rows.append(self.name_rows[shown])
         targets = self.table[np.concatenate(rows)]
         count = len(texts)
         if w.scene:
@@ -214,7 +217,7 @@ class Objective:
     def sizes(self, texts: int, count: int) -> list[int]:
         """How many of a batch are of each of `KINDS`; the last `texts - count` are of scenes."""
         w = self.weights
-        return [w.classes, w.coarse, w.noun, w.translation, w.name, texts - count]
+        return [w.classes, w.coarse, w.noun, w.translation, w.name, w.english, texts - count]
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Batch -> losses by name."""

@@ -114,6 +114,8 @@ def test_names_are_drawn_in_every_language():
     for row, text in zip(rows, texts, strict=True):
         assert text in (f"Thing {row}", f"object {row}", f"te {row}") and names.names[row] == f"thing {row}"
     assert 0.35 < sum(text.startswith("te") for text in texts) / 400 < 0.65
+    rows, texts = names.draw_english(60, np.random.default_rng(0))
+    assert texts == [f"Thing {row}" for row in rows] and set(rows.tolist()) == set(range(6))
 
 
 def thing(key: str, colour: str | None, **more) -> SceneObject:

@@ -8,7 +8,7 @@ import pytest
 from bahumukha.data.scene_captions import plainly
 from bahumukha.data.scenes import Ground, Scene, SceneObject
 from recipes.clip.pictures import PictureSet
-from recipes.clip.shown import CELLS, ShownScenes, capsized, halves
+from recipes.clip.shown import CELLS, ShownScenes, capsized, halves, in_anothers_style
 from recipes.clip.statements import held_out, mirrored
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "brown")
@@ -85,3 +85,18 @@ def test_upside_down():
     assert capsized(said).arrangement == "below" and mirrored(said) == said and capsized(capsized(said)) == said
     column = Scene((*scene.objects, thing("50", "red", 0.5, 0.9)), scene.ground, "column")
     assert capsized(plainly(column)).objects == plainly(column).objects[::-1]
+
+
+def test_a_map_takes_on_the_statistics_of_another() -> None:
+    rng = np.random.default_rng(0)
+    scale = np.arange(1.0, 13.0)[:, None, None, None]
+    maps = (rng.standard_normal((12, 6, 6, 5)) * scale + 2 * scale).astype(np.float32)
+    assert np.allclose(in_anothers_style(maps, 4, np.random.default_rng(1), chance=0.0), maps, atol=1e-3)
+    found = in_anothers_style(maps, 4, np.random.default_rng(1), chance=1.0)
+    assert np.array_equal(found[..., 4:], maps[..., 4:])  # the pixels' colours stay
+    between = found[..., :4].mean((1, 2)), found[..., :4].std((1, 2))
+    for statistic, own in zip(between, (maps[..., :4].mean((1, 2)), maps[..., :4].std((1, 2))), strict=True):
+        assert (statistic >= own.min(0) - 1e-2).all() and (statistic <= own.max(0) + 1e-2).all()
+        assert sum(not np.allclose(a, b, rtol=0.01) for a, b in zip(statistic, own, strict=True)) >= 4
+    for own, other in zip(maps[..., 0], found[..., 0], strict=True):  # where things stand stays
+        assert np.corrcoef(own.ravel(), other.ravel())[0, 1] > 0.999

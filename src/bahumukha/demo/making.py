@@ -66,6 +66,11 @@ MAKINGS = (
         "Drawn out of noise by unCLIP in seconds, six times; those that CLIP finds fit best come first.",
         ("--with", "unclip", "-n", "6"),
     ),
+    Making(
+        "a green tree",
+        "Told token by token by DALL-E, after the words of the sentence, and decoded; again the best of six first.",
+        ("--with", "dalle", "-n", "6"),
+    ),
 )
 
 
