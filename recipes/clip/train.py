@@ -59,12 +59,12 @@ class Weights:
     """How many of each kind stand in a batch, and what each loss weighs."""
 
     classes: int = 64
-    coarse: int = 48
+    coarse: int = 96
     noun: int = 48
     translation: int = 176
     name: int = 96
-    english: int = 96
-    scene: int = 80
+    english: int = 224
+    scene: int = 48
     wrong: int = 3
     align: float = 3.0
     distil: float = 1.0

@@ -11,7 +11,7 @@ from PIL import Image
 
 from bahumukha.errors import UsageError
 from bahumukha.generate.unclip import DecoderSampling, UnclipSampling, draw, last
-from bahumukha.generate.variations import blend, edit, explore, inpaint, slerp, vary
+from bahumukha.generate.variations import blend, edit, evenness, explore, inpaint, slerp, vary
 from bahumukha.images.ranges import to_uint8
 from tests.tiny_unclip import tiny_unclip
 from tests.train.drawings import drawing, tiny_codec
@@ -46,11 +46,31 @@ def test_a_blend_goes_from_one_picture_to_the_other() -> None:
     from_red, from_blue = distance(strip, red), distance(strip, blue)
     assert from_red[0] < 0.02 and from_blue[-1] < 0.02
     assert from_red[0] < from_red[2] < from_red[-1] and from_blue[-1] < from_blue[2] < from_blue[0]
-    plain = last(blend(unclip, red, blue, count=3, sampling=SAMPLING, seed=4))
+    plain = last(blend(unclip, red, blue, count=3, tries=1, sampling=SAMPLING, seed=4))
     ends = last(draw(unclip, unclip.embed([red]), sampling=SAMPLING, seed=4))
     assert np.allclose(plain[0], ends[0], atol=1e-4)
     with pytest.raises(UsageError, match="at least 2"):
         blend(unclip, red, blue, count=1)
+    with pytest.raises(UsageError, match="tries: 0"):
+        blend(unclip, red, blue, tries=0)
+
+
+def test_a_blend_takes_the_noise_whose_strip_changes_most_evenly() -> None:
+    unclip, ends = tiny_unclip(), (picture("red"), picture("blue"))
+    targets = unclip.encoder.encode_images(ends).T
+    each, even = [], []
+    for seed in (4, 5, 6, 7):
+        each.append(last(blend(unclip, *ends, count=4, tries=1, sampling=SAMPLING, seed=seed)))
+        drawn = [Image.fromarray(pixels) for pixels in to_uint8(each[-1])]
+        even.append(evenness(unclip.encoder.encode_images(drawn) @ targets))
+    assert len(set(map(float, even))) == 4
+    found = last(blend(unclip, *ends, count=4, tries=4, sampling=SAMPLING, seed=4))
+    assert np.allclose(found, each[int(np.argmax(even))], atol=1e-4)
+
+
+def test_evenness_is_the_smallest_step_towards_the_second_end() -> None:
+    cosines = np.array([[[1.0, 0.0], [0.8, 0.3], [0.2, 0.9]], [[1.0, 0.0], [0.9, 0.5], [0.95, 0.5]]])
+    assert np.allclose(evenness(cosines), [0.5, -0.05])
 
 
 def test_an_edit_turns_the_embedding_and_keeps_the_noise() -> None:

@@ -26,6 +26,8 @@ Examples:
   bahu blend cat.png dog.png
 
   bahu blend cat.png dog.png -n 5 --own-noise --video blend.mp4
+
+  bahu blend cat.png dog.png --set tries=1        the first noise, and not the one of four that changes most evenly
 """
 EDIT_EXAMPLES = """
 Examples:

@@ -25,7 +25,7 @@ from bahumukha.evaluate.pictures import Progress, quiet
 from bahumukha.generate.priors import PriorSampling, sample_embeddings
 from bahumukha.generate.unclip import Unclip, UnclipSampling, generate, last
 from bahumukha.generate.unclip_config import NetworksConfig
-from bahumukha.generate.variations import blend, edit, inpaint, vary
+from bahumukha.generate.variations import blend, edit, evenness, inpaint, vary
 from bahumukha.images import to_uint8
 from bahumukha.models.embedding_tokens import TokenPrior
 from bahumukha.models.prior import DiffusionPrior
@@ -153,7 +153,7 @@ def blend_scores(
 def monotone(cosines: np.ndarray) -> BlendScores:
     """Cosines (pairs, strip, 2) with the first and the second end."""
     change = np.diff(cosines, axis=1)
-    by_difference = (change[..., 1] > change[..., 0]).all(1)
+    by_difference = evenness(cosines) > 0
     both = (change[..., 0] < 0).all(1) & (change[..., 1] > 0).all(1)
     pairs, strip = cosines.shape[:2]
     return BlendScores(pairs, strip, float(by_difference.mean()), float(both.mean()))

@@ -27,6 +27,8 @@ from bahumukha.protocols import Step
 
 MOST_AT_ONCE = 64
 """Pictures of one strip, or variations of one picture: they are drawn side by side."""
+MOST_TRIES = 64
+"""Noises among which the best is looked for."""
 STRIP_AT_ONCE = 4
 """Pictures of a strip that are drawn side by side where it may be left off."""
 MOST_OPEN_PIXELS = 32_000_000
@@ -167,7 +169,14 @@ class BlendConfig(_OfStrip, _Several):
     """Of the strip, both ends among them."""
     own_noise: bool = False
     """With the noises of the two, so that the ends look like them; else with one noise, so that it changes evenly."""
+    tries: int = 4
+    """Noises that are tried without `own_noise`; that is taken whose strip CLIP finds to change most evenly."""
     fewest = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.tries <= MOST_TRIES:
+            raise ValueError(f"tries is {self.tries}; it must be from 1 to {MOST_TRIES}")
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -182,7 +191,8 @@ class BlendConfig(_OfStrip, _Several):
     def strip(self, unclip: Unclip, read: Open) -> variations.Strip:
         """See `variations.blended`."""
         ends = read(self.first), read(self.second)
-        return variations.blended(unclip, *ends, count=self.count, own_noise=self.own_noise, **self._common)
+        options = {"count": self.count, "own_noise": self.own_noise, "tries": self.tries} | self._common
+        return variations.blended(unclip, *ends, **options)
 
 
 @dataclass(frozen=True, kw_only=True)

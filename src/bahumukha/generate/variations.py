@@ -4,7 +4,8 @@ A picture is two things here: its embedding z, which says what it is, and the no
 of, found by going the decoder's way backwards (`generate.diffusion.inverted`), which says all the rest.
 
     vary        z, and noise between x_1 and new noise
-    blend       z between those of two pictures, on the sphere; their noises as well, or one noise for all
+    blend       z between those of two pictures, on the sphere; their noises as well, or one noise for all, of a few
+                the one whose strip CLIP finds to change most evenly
     edit        z turned towards normalize(z_target - z_source), a difference of captions, and x_1
     inpaint     z of a caption, where the picture is open; what is closed stays
     explore     z cut down to its first principal axes, or moved along one of them
@@ -28,12 +29,14 @@ from torch.nn import functional as F
 from bahumukha.errors import UsageError
 from bahumukha.generate.diffusion import inverted
 from bahumukha.generate.priors import rows_of
-from bahumukha.generate.unclip import Unclip, UnclipSampling, check_every, draw
-from bahumukha.images.ranges import to_float01
+from bahumukha.generate.unclip import Unclip, UnclipSampling, check_every, draw, last
+from bahumukha.images.ranges import to_float01, to_uint8
 from bahumukha.protocols import Step
 
 ROUNDS = 3
 """In which a step is undone."""
+DRAFT_STEPS = 8
+"""In which strips are drawn that are only compared."""
 
 
 @dataclass(frozen=True)
@@ -100,22 +103,49 @@ def blended(
     *,
     count: int = 7,
     own_noise: bool = False,
+    tries: int = 4,
     sampling: UnclipSampling = UnclipSampling(),
     seed: int = 0,
 ) -> Strip:
     """A strip of `count` pictures from one to the other, both ends among them. own_noise: with the noises of the two,
-    so that the ends look like them, and without guidance; else with one noise, so that the strip changes evenly."""
+    so that the ends look like them, and without guidance; else with one noise, so that the strip changes evenly: of
+    `tries` noises, whose seeds follow each other, that whose strip changes most evenly (`evenness`)."""
     if count < 2:
         raise UsageError(f"pictures: {count} were asked for; a blend has at least 2, its ends")
+    if tries < 1:
+        raise UsageError(f"tries: {tries} was given; at least 1 noise is needed")
     shares = torch.linspace(0, 1, count)
     embeddings = unclip.embed([first, second])
     between = slerp(embeddings[:1].expand(count, -1), embeddings[1:].expand(count, -1), shares)
     if not own_noise:
+        seed += _most_even(unclip, between, embeddings, tries, sampling, seed) if tries > 1 else 0
         start = unclip.noise(seed, 1, unclip.grid())().expand(count, -1, -1, -1)
         return Strip(unclip, between, start, sampling, seed)
     own = noise_of(unclip, [first, second], embeddings, sampling)
     start = slerp(own[:1].expand(count, -1, -1, -1), own[1:].expand(count, -1, -1, -1), shares)
     return Strip(unclip, between, start, _along(sampling), seed, guidance=1.0)
+
+
+def evenness(cosines: np.ndarray) -> np.ndarray:
+    """Cosines (..., strip, 2) of a strip's pictures with its two ends -> (...), the least that any picture is more like
+    the second and less like the first than the one before it: above 0 where a strip never turns back."""
+    towards = cosines[..., 1] - cosines[..., 0]
+    return np.diff(towards, axis=-1).min(-1)
+
+
+def _most_even(
+    unclip: Unclip, embeddings: Tensor, ends: Tensor, tries: int, sampling: UnclipSampling, seed: int
+) -> int:
+    """Which of the noises of seeds from `seed` on makes the most even strip, in a few steps and small."""
+    steps = min(DRAFT_STEPS, sampling.decoder.steps)
+    draft = replace(sampling, decoder=replace(sampling.decoder, steps=steps), upsampler=None)
+    even = []
+    for start in unclip.noise(seed, tries, unclip.grid())():
+        same = start.expand(len(embeddings), -1, -1, -1)
+        drawn = to_uint8(last(draw(unclip, embeddings, start=same, sampling=draft, seed=seed, every=steps)))
+        seen = unclip.embed([Image.fromarray(pixels) for pixels in drawn])
+        even.append(evenness((seen @ ends.T).numpy()))
+    return int(np.argmax(even))
 
 
 def edit(
