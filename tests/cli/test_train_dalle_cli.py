@@ -197,7 +197,11 @@ def test_what_is_wrong_is_one_line(
     assert not (tmp_path / "run/checkpoint.pt").exists()
 
 
-def test_wrong_ways_to_begin(tmp_path: Path, folder: Path, bahu: Callable[..., Any]) -> None:
+def test_wrong_ways_to_begin(
+    tmp_path: Path, folder: Path, bahu: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
     def error(*arguments: object) -> str:
         ran = bahu("train", "dalle", *arguments)
         assert ran.code == 1 and ran.err.count("\n") == 1
@@ -207,6 +211,7 @@ def test_wrong_ways_to_begin(tmp_path: Path, folder: Path, bahu: Callable[..., A
     assert "no CONFIG" in error()
     assert "holds no run" in error("--resume", tmp_path / "none")
     assert "sentences become pictures with a 'dalle' model" in error(file, "--init", "starter/clip")
+    assert not (tmp_path / "runs").exists()  # nothing was encoded for it
     assert bahu("train", "dalle", file, "--out", tmp_path / "run").code == 0
     assert f"--resume {tmp_path / 'run'}" in error(file, "--out", tmp_path / "run")
     stored = json.loads((tmp_path / "run/run.json").read_text())

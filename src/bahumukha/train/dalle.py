@@ -58,7 +58,7 @@ class DalleRun(FolderRun):
         codes are there; `advance` is called with how many more are done."""
         super().__init__(config, out, resume, device)
         self.config = config
-        stored = self.resumed() if resume else None
+        stored = self.resumed() if resume else self._started()  # what is wrong with it, before all is encoded
         self.codec = load_codec(config.codes.codec).to(self.device)
         self.encoder = Encoder(self.codec, config.codes.size, config.codes.views)
         self.sources = [self._encoded(source, advance) for source in config.data]
@@ -158,15 +158,21 @@ class DalleRun(FolderRun):
             pictures["_pairs"] = [p for each, numbers in held for p in plain_pictures(each, numbers, mix, options.most)]
         return DalleValidation(pictures, self.config.samples, self.codec, self.tokenize, self.out, lambda: self.taken)
 
+    def _started(self) -> nn.Module | None:
+        """The network to go on from, if there is one, and its tokenizer."""
+        config = self.config
+        if not isinstance(config.model, Start):
+            return None
+        folder, loaded = find(config.model.init), load_dalle(config.model.init)
+        if lasting(loaded.codec) != lasting(config.codes.codec):
+            raise UsageError(f"codes.codec: {config.model.init} draws the codes of {loaded.codec}; set it to that")
+        self.tokenizer, self.steps_before = Tokenizer.from_file(str(folder / TOKENIZER)), loaded.steps
+        return loaded.model
+
     def _fresh(self) -> nn.Module:
-        """A new network, or the one to go on from, and its tokenizer."""
+        """A new network, and its tokenizer."""
         config, encoder = self.config, self.encoder
-        if isinstance(config.model, Start):
-            folder, loaded = find(config.model.init), load_dalle(config.model.init)
-            if lasting(loaded.codec) != lasting(config.codes.codec):
-                raise UsageError(f"codes.codec: {config.model.init} draws the codes of {loaded.codec}; set it to that")
-            self.tokenizer, self.steps_before = Tokenizer.from_file(str(folder / TOKENIZER)), loaded.steps
-            return loaded.model
+        assert not isinstance(config.model, Start)
         words = words_of(config.text, self.sources, config.captions.languages)
         sizes = config.model.sized(
             vocabulary=words.tokenizer.get_vocab_size(), codes=encoder.codec.codes, grid=encoder.grid, pad=words.pad
