@@ -35,8 +35,6 @@ from bahumukha.protocols import Step
 
 ROUNDS = 3
 """In which a step is undone."""
-DRAFT_STEPS = 8
-"""In which strips are drawn that are only compared."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +134,13 @@ def evenness(cosines: np.ndarray) -> np.ndarray:
 def _most_even(
     unclip: Unclip, embeddings: Tensor, ends: Tensor, tries: int, sampling: UnclipSampling, seed: int
 ) -> int:
-    """Which of the noises of seeds from `seed` on makes the most even strip, in a few steps and small."""
-    steps = min(DRAFT_STEPS, sampling.decoder.steps)
-    draft = replace(sampling, decoder=replace(sampling.decoder, steps=steps), upsampler=None)
-    even = []
+    """Which of the noises of seeds from `seed` on makes the most even strip; fewer steps would not tell."""
+    draft, even = replace(sampling, upsampler=None), []
     for start in unclip.noise(seed, tries, unclip.grid())():
         same = start.expand(len(embeddings), -1, -1, -1)
-        drawn = to_uint8(last(draw(unclip, embeddings, start=same, sampling=draft, seed=seed, every=steps)))
+        drawn = to_uint8(
+            last(draw(unclip, embeddings, start=same, sampling=draft, seed=seed, every=draft.decoder.steps))
+        )
         seen = unclip.embed([Image.fromarray(pixels) for pixels in drawn])
         even.append(evenness((seen @ ends.T).numpy()))
     return int(np.argmax(even))
