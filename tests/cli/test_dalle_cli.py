@@ -137,7 +137,7 @@ def test_larger_pictures_and_a_video(run: Any) -> None:
 
 
 def test_toml_and_the_system_of_a_picture(bahu: Any, folder: Path) -> None:
-    Path("s.toml").write_text(f'prompt = "a cat"\nmodel = "{folder}"\nranking = ""\npictures = 1\ntop_k = 5\n')
+    Path("s.toml").write_text(f'prompt = "a cat"\nmodel = "{folder}"\nranking = ""\npictures = 1\ntop_k = 5\ntop_p = 0.9\n')
     assert bahu("generate", "--config", "s.toml", "--with", "dalle", "--out", "a.png").code == 0
     assert made("a.png")["settings"]["top_k"] == 5
     assert bahu("generate", "--config", "a.png", "--out", "b.png").code == 0, "the picture says what made it"
@@ -229,7 +229,7 @@ def test_the_side_that_stays(run: Any, picture: Path, folder: Path, side: str) -
     assert ran.code == 0, ran.err
     dalle, codec = load_dalle(folder), load_codec(str(folder.parent / "codec"))
     pixels_given = drawn.pixels_of(CompletionConfig(picture), (4, 4), 8)
-    kind: dict[str, Any] = {"side": side, "keep": 0.5, "tries": 4, "sampling": Sampling(guidance=3.0)}
+    kind: dict[str, Any] = {"side": side, "keep": 0.5, "tries": 4, "sampling": Sampling(guidance=3.0, top_p=0.8)}
     for each in ran.objects:
         *_, last = complete(dalle, codec, pixels_given, "a cat", seed=each["seed"], **kind)
         assert np.abs(pixels(each["path"]).astype(int) - to_uint8(last.images[0])).max() <= 1

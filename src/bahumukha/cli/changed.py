@@ -108,7 +108,8 @@ def _drawn(unclip: Unclip, config: ChangeConfig, stop: threading.Event, films: b
     images: list[np.ndarray] = []
     filmed: list[list[np.ndarray]] = []
     every = 1 if films else WATCHED
-    parts = config.parts(unclip, read, every)
+    with progress(None, "beginning"):  # a picture's noise is looked for, or strips are compared
+        parts = config.parts(unclip, read, every)
     with progress(len(parts) * -(-calls // every), "drawing") as advance:
         for part in parts:
             film = []

@@ -47,7 +47,7 @@ def evaluate_dalle(
     clip: shared.Clip = "starter/clip",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="temperature, top_k, top_p, guidance (3). Repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="temperature, top_k, top_p (0.8), guidance (3). Repeatable."),
     ] = None,
     sheet: shared.Sheet = None,
     json: shared.Json = False,
@@ -67,7 +67,7 @@ def evaluate_dalle(
     from bahumukha.nn.sampling import Sampling
     from bahumukha.train.config import from_table, overridden
 
-    sampling = from_table(Sampling, overridden({"guidance": 3.0}, set_ or []), "--set", Path.cwd())
+    sampling = from_table(Sampling, overridden({"guidance": 3.0, "top_p": 0.8}, set_ or []), "--set", Path.cwd())
     given = sources.read()
     models = drawn.models_of(model, clip)
     rows, columns = (side * models.codec.downsampling for side in models.dalle.model.config.grid)

@@ -14,7 +14,7 @@ from bahumukha.protocols import ImageCodec
 from bahumukha.zoo.dalle import LoadedDalle
 
 
-def by_dalle(dalle: LoadedDalle, codec: ImageCodec, sampling: Sampling = Sampling(guidance=3.0)) -> Draw:
+def by_dalle(dalle: LoadedDalle, codec: ImageCodec, sampling: Sampling = Sampling(guidance=3.0, top_p=0.8)) -> Draw:
     """Pictures of the size that it was trained on. Raises UsageError for a codec that does not fit."""
 
     def draw(sentences: Sequence[str], seed: int) -> np.ndarray:

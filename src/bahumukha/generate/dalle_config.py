@@ -48,9 +48,9 @@ class DrawingConfig(CandidatesConfig):
 
     temperature: float = 1.0
     top_k: int | None = None
-    top_p: float | None = None
+    top_p: float | None = 0.8
     guidance: float = 3.0
-    """As `nn.sampling.Sampling` has them; 1 is no guidance."""
+    """As `nn.sampling.Sampling` has them; `top_p` 1 leaves no token out, guidance 1 is none."""
     model: str = "starter/dalle"
     completion: CompletionConfig | None = None
 
