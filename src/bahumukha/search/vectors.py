@@ -9,6 +9,7 @@ HNSW", 2016). A file of another state is never read; all are written aside and r
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -208,10 +209,12 @@ def build_graph(ledger: Path, vectors: Vectors, *, threads: int | None = None) -
     from bahumukha.runtime import thread_count
 
     graph = new_graph(vectors.matrix.shape[1])
-    chunk = 65_536
-    for start in range(0, len(vectors), chunk):
-        rows = slice(start, start + chunk)
-        graph.add(vectors.ids[rows].astype(np.uint64), vectors.matrix[rows], threads=thread_count(threads))
+    chunk, first = 65_536, 1_024
+    edges = sorted({0, *range(first, len(vectors), chunk), len(vectors)})
+    for begin, end in itertools.pairwise(edges):
+        # The first ones one by one: added side by side, they hardly see each other, and those after them lean on them.
+        at_once = 1 if begin == 0 else thread_count(threads)
+        graph.add(vectors.ids[begin:end].astype(np.uint64), vectors.matrix[begin:end], threads=at_once)
     folder = folder_of(ledger)
     folder.mkdir(exist_ok=True)
     path = folder / f"{vectors.state}.usearch"
