@@ -64,10 +64,13 @@ def evaluate_dalle(
     shared.check_sheet(sheet)
     drawn = work("drawn", "bahu evaluate dalle")
     from bahumukha.evaluate.dalle import by_dalle
+    from bahumukha.generate.dalle import USUAL
     from bahumukha.nn.sampling import Sampling
     from bahumukha.train.config import from_table, overridden
 
-    sampling = from_table(Sampling, overridden({"guidance": 3.0, "top_p": 0.8}, set_ or []), "--set", Path.cwd())
+    sampling = from_table(
+        Sampling, overridden({"guidance": USUAL.guidance, "top_p": USUAL.top_p}, set_ or []), "--set", Path.cwd()
+    )
     given = sources.read()
     models = drawn.models_of(model, clip)
     rows, columns = (side * models.codec.downsampling for side in models.dalle.model.config.grid)

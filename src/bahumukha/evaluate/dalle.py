@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from bahumukha.evaluate.drawn import Draw
-from bahumukha.generate.dalle import generate
+from bahumukha.generate.dalle import USUAL, generate
 from bahumukha.images import to_uint8
 from bahumukha.nn.sampling import Sampling
 from bahumukha.protocols import ImageCodec
 from bahumukha.zoo.dalle import LoadedDalle
 
 
-def by_dalle(dalle: LoadedDalle, codec: ImageCodec, sampling: Sampling = Sampling(guidance=3.0, top_p=0.8)) -> Draw:
+def by_dalle(dalle: LoadedDalle, codec: ImageCodec, sampling: Sampling = USUAL) -> Draw:
     """Pictures of the size that it was trained on. Raises UsageError for a codec that does not fit."""
 
     def draw(sentences: Sequence[str], seed: int) -> np.ndarray:

@@ -46,6 +46,8 @@ from bahumukha.zoo.dalle import LoadedDalle
 Side = Literal["top", "bottom", "left", "right"]
 SIDES: tuple[Side, ...] = get_args(Side)
 Prompts = str | Sequence[str] | None
+USUAL = Sampling(guidance=3.0, top_p=0.8)
+"""How pictures are drawn where nothing else is said (docs/log.md has what was tried)."""
 TRIES = 16
 """A picture, where something given comes after something open (`generate.tries`)."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bahumukha.errors import UsageError
 from bahumukha.generate.candidates import CandidatesConfig
-from bahumukha.generate.dalle import TRIES, Side
+from bahumukha.generate.dalle import TRIES, USUAL, Side
 from bahumukha.nn.sampling import Sampling
 
 DRAWN_EACH, FEWEST_DRAWN = 4, 8
@@ -48,8 +48,8 @@ class DrawingConfig(CandidatesConfig):
 
     temperature: float = 1.0
     top_k: int | None = None
-    top_p: float | None = 0.8
-    guidance: float = 3.0
+    top_p: float | None = USUAL.top_p
+    guidance: float = USUAL.guidance
     """As `nn.sampling.Sampling` has them; `top_p` 1 leaves no token out, guidance 1 is none."""
     model: str = "starter/dalle"
     completion: CompletionConfig | None = None
