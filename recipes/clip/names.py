@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from recipes.clip.pictures import PictureSet, name_of
+from recipes.clip.pictures import name_of
 from recipes.clip.tokenizer import FIRST_LANGUAGES
 
 ENGLISH = 0.5
@@ -14,10 +17,10 @@ ENGLISH = 0.5
 class Names:
     """Draws a picture's concept and one of its captions; a concept is as likely as its pictures are many."""
 
-    def __init__(self, pictures: PictureSet):
+    def __init__(self, records: Sequence[dict[str, Any]]):
         captions: dict[str, dict[str, list[str]]] = {}
         count: dict[str, float] = {}
-        for record in pictures.records:
+        for record in records:
             own = {k: record["captions"][k] for k in FIRST_LANGUAGES if record["captions"].get(k)}
             captions.setdefault(name_of(record), own)
             count[name_of(record)] = count.get(name_of(record), 0.0) + 1

@@ -135,7 +135,7 @@ class Texts:
         weight *= np.where(familiar, 3.0, 1.0)[translations.row]
         self.said = np.cumsum(weight / weight.sum())
         self.translations, self.meant = translations, own
-        self.names = Names(pictures)
+        self.names = Names(pictures.records)
         self.name_rows = np.array([row[name] for name in self.names.names])
         self.scenes = [Scene.from_record(record["scene"]) for part in scenes for record in part.records]
         self.things = [each for scene in self.scenes[:4000] for each in scene.objects]

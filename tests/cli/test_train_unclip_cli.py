@@ -177,6 +177,7 @@ def test_a_part_of_another_clip_is_gone_on_with_when_that_is_wanted(
                f"pictures.clip={tmp_path / 'other'}", "--set", f"pictures.cache={tmp_path / 'views'}"]  # fmt: skip
     ran = bahu(*command)
     assert ran.code == 1 and f"was trained with {folder / 'clip'}; set it to that, or model.another_clip" in ran.err
+    assert not (tmp_path / "views").exists()  # which takes minutes, and was not begun
     assert bahu(*command, "--set", "model.another_clip=true").code == 0
     before, after = (json.loads((tmp_path / run / "model/config.json").read_text()) for run in ("run", "more"))
     assert after["clip"] == str(tmp_path / "other") and before["fingerprint"] != after["fingerprint"]

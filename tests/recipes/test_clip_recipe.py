@@ -109,7 +109,7 @@ def test_left_out_words_take_their_pictures_with_them():
 
 def test_names_are_drawn_in_every_language():
     captions = [{"en": [f"Thing {i}", f"object {i}"], "te": [f"te {i}"], "xx": ["no"]} for i in range(6)]
-    names = Names(picture_set(captions))
+    names = Names(picture_set(captions).records)
     rows, texts = names.draw(400, np.random.default_rng(0))
     for row, text in zip(rows, texts, strict=True):
         assert text in (f"Thing {row}", f"object {row}", f"te {row}") and names.names[row] == f"thing {row}"

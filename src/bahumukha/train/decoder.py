@@ -63,13 +63,13 @@ class DecoderRun(FolderRun):
         self.config = config
         part = EmbeddedPart(config.pictures, out, advance)
         self.sight, self.read = part.sight, TextReader.load(config.pictures.clip, device=str(self.device))
+        self.codec = ""
+        self.space: Space = Pixels()
+        stored = self.resumed() if resume else self._started()  # what is wrong with it, before all is embedded
         self.sources = part.of(config.data)
         judged = part.of(config.validation.sources) if config.validation else []
         torch.manual_seed(config.optimisation.seed)
-        self.codec = ""
-        self.space: Space = Pixels()
-        model = self.resumed() if resume else self._fresh()
-        self.model = self.trained(model)  # type: ignore[assignment]
+        self.model = self.trained(stored or self._fresh())  # type: ignore[assignment]
         self.batches = PictureBatches(
             self.sources,
             [source.weight for source in config.data],
@@ -108,15 +108,21 @@ class DecoderRun(FolderRun):
         """Whose latents are drawn."""
         return {"codec": self.codec}
 
+    def _started(self) -> nn.Module | None:
+        """The network to go on from, if there is one."""
+        start = self.config.model
+        if not isinstance(start, Start):
+            return None
+        loaded = load_decoder(start.init)
+        check_sight(start, loaded.sight, self.sight)
+        self._draw(loaded.codec)
+        self.steps_before = loaded.steps
+        _check_size(self.config.pictures.size, self.space.downsampling * loaded.model.config.patch)
+        return loaded.model
+
     def _fresh(self) -> nn.Module:
         sizes, size = self.config.model, self.config.pictures.size
-        if isinstance(sizes, Start):
-            loaded = load_decoder(sizes.init)
-            check_sight(sizes, loaded.sight, self.sight)
-            self._draw(loaded.codec)
-            self.steps_before = loaded.steps
-            _check_size(size, self.space.downsampling * loaded.model.config.patch)
-            return loaded.model
+        assert not isinstance(sizes, Start)
         self._draw(sizes.codec and lasting(sizes.codec))
         _check_size(size, self.space.downsampling * sizes.patch)
         grid, dim, width = size // self.space.downsampling, self.sources[0].dim, self.read.tower.config.width

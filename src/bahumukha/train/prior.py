@@ -59,11 +59,11 @@ class PriorRun(FolderRun):
         self.config = config
         part = EmbeddedPart(config.pictures, out, advance)
         self.sight, self.read = part.sight, TextReader.load(config.pictures.clip, device=str(self.device))
+        stored = self.resumed() if resume else self._started()  # what is wrong with it, before all is embedded
         self.sources = part.of(config.data)
         judged = part.of(config.validation.sources) if config.validation else []
         torch.manual_seed(config.optimisation.seed)
-        model = self.resumed() if resume else self._fresh()
-        self.model = self.trained(model)  # type: ignore[assignment]
+        self.model = self.trained(stored or self._fresh())  # type: ignore[assignment]
         self.batches = PictureBatches(
             self.sources,
             [source.weight for source in config.data],
@@ -114,13 +114,19 @@ class PriorRun(FolderRun):
         """Which of the two kinds it is."""
         return {"network": "diffusion" if isinstance(self.model, DiffusionPrior) else "tokens"}
 
+    def _started(self) -> nn.Module | None:
+        """The network to go on from, if there is one."""
+        start = self.config.model
+        if not isinstance(start, Start):
+            return None
+        loaded = load_prior(start.init)
+        check_sight(start, loaded.sight, self.sight)
+        self.steps_before = loaded.steps
+        return loaded.model
+
     def _fresh(self) -> nn.Module:
         sizes = self.config.model
-        if isinstance(sizes, Start):
-            loaded = load_prior(sizes.init)
-            check_sight(sizes, loaded.sight, self.sight)
-            self.steps_before = loaded.steps
-            return loaded.model
+        assert not isinstance(sizes, Start)
         width, dim = self.read.tower.config.width, self.sources[0].dim
         embeddings = torch.cat([source.embeddings(numbers) for source, numbers in to_fit(self.sources)])
         if isinstance(sizes, DiffusionSizes):
