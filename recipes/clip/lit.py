@@ -6,7 +6,8 @@ scenes once, and from then on only texts are computed, so that each name is read
     english  the English name of a picture, which belongs where its pictures are (`learn_places`)
     name     any of a picture's captions in any language, which belongs there too
     scene    true statements about scenes, each against the other pictures and against false statements
-    kept     words of WordNet and translations, as in stage 3: they stay where the edition has them
+    kept     words of WordNet, translations, and the names of what photographs show, in all languages: they stay where
+             the edition has them
 
     python -m recipes.clip.lit --model src/bahumukha/starter/clip --wordnet FOLDER --translations translations.npz \\
         --pictures PICTURES --scenes SCENES --cache cache --minutes 40 --out runs/lit
@@ -50,6 +51,8 @@ AT_ONCE = 64
 """Pictures opened in one go."""
 LONGEST_NAME = 60
 """Letters of a name that is drawn; titles of clip art can be sentences."""
+PULL, PULL_OF_SHOWN = 0.1, 10.0
+"""How strongly names are held where the edition has them, and those that photographs show too."""
 NAMED = ("{}", "{}", "{}", "{}", "a {}", "the {}", "a picture of a {}", "a drawing of a {}")
 """How an English name is put: half of the time alone, as a search and an evaluation ask."""
 
@@ -59,17 +62,18 @@ class Weights:
     """How many of each kind stand in a batch, and what each loss weighs."""
 
     english: int = 224
-    name: int = 64
-    scene: int = 40
-    wrong: int = 3
-    classes: int = 48
-    coarse: int = 48
-    noun: int = 24
-    translation: int = 72
+    name: int = 32
+    scene: int = 48
+    wrong: int = 5
+    classes: int = 40
+    coarse: int = 40
+    noun: int = 16
+    translation: int = 56
+    shown: int = 64
     align: float = 3.0
     distil: float = 1.0
     kept: float = 6.0
-    told: float = 0.5
+    told: float = 2.0
     scale: float = 25.0
 
 
@@ -110,17 +114,20 @@ def learn_places(
     pictures: Tensor,
     rows: Tensor,
     start: Tensor,
+    pull: Tensor,
     *,
-    pull: float = 0.3,
-    scale: float = 25.0,
-    steps: int = 1200,
-    batch: int = 2048,
+    scale: float = 15.0,
+    steps: int = 300,
+    batch: int = 1024,
     rate: float = 3e-3,
 ) -> Tensor:
     """Where each name belongs, (M, dim) of norm 1: near its pictures and far from all others'.
 
-    pictures (N, dim) of norm 1, rows (N,) the name of each, start (M, dim) where the texts are. A picture competes for
-    its name among all names, and a name for its pictures among those of the batch; `pull` holds places to their start.
+    pictures (N, dim) of norm 1, rows (N,) the name of each, start (M, dim) where the texts are, pull (M,) how strongly
+    a place is held there. A picture competes for its name among all names, and a name for its pictures among those of
+    the batch.
+    A sharp competition (a large `scale`) places names by what sets the drawings of these styles apart, and pictures of
+    another style are then found worse than by the mean of all drawings (docs/log.md).
     """
     generator = torch.Generator().manual_seed(0)
     places = start.clone().requires_grad_()
@@ -134,11 +141,16 @@ def learn_places(
         same = F.one_hot(place, len(own)).T.float()  # (own, B)
         found = -(same * logits[:, own].T.log_softmax(1)).sum(1) / same.sum(1)
         away = 1 - (table * start).sum(1)
-        loss = (F.cross_entropy(logits, rows[some]) + found.mean()) / 2 + pull * away.mean()
+        loss = (F.cross_entropy(logits, rows[some]) + found.mean()) / 2 + (pull * away).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return F.normalize(places.detach(), dim=1)
+
+
+def is_shown(captions: Captions, name: str) -> bool:
+    """Whether a name is a class of photographs or a kind of which some are: its texts must find those as well."""
+    return captions.word.get(name) in captions.members
 
 
 def embed_texts(text: nn.Module, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
@@ -163,7 +175,13 @@ class Texts:
         weights: Weights,
     ):
         self.names, self.captions, self.translations, self.weights = names, captions, translations, weights
-        self.taken = {caption.lower() for own in names.captions for each in own.values() for caption in each}
+        self.taken: set[str] = set()
+        self.shown: list[str] = []
+        for name, own in zip(names.names, names.captions, strict=True):
+            if is_shown(captions, name):
+                self.shown += [each[0] for each in own.values()]
+            else:
+                self.taken |= {caption.lower() for each in own.values() for caption in each}
         self.scenes = [Scene.from_record(record["scene"]) for record in scenes.records]
         self.things = [each for scene in self.scenes[:4000] for each in scene.objects]
 
@@ -181,6 +199,8 @@ class Texts:
         for kind, count in (("class", w.classes), ("coarse", w.coarse), ("noun", w.noun)):
             texts += self.captions.draw(kind, count, rng)[0]
         texts += [self.translations.texts[i] for i in self.translations.draw(w.translation, rng)]
+        if self.shown:
+            texts += [self.shown[i] for i in rng.integers(len(self.shown), size=w.shown)]
         return [text for text in texts if text.lower() not in self.taken]
 
     def told(self, rng: np.random.Generator) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -303,7 +323,8 @@ def main() -> None:
     own = [i for i, record in enumerate(shown.records) if name_of(record) in row]
     start = embed_texts(model.text, tokenizer, names.names)
     rows = torch.tensor([row[name_of(shown.records[i])] for i in own])
-    places = learn_places(shown.rows[own], rows, start)
+    pull = torch.tensor([PULL_OF_SHOWN if is_shown(captions, name) else PULL for name in names.names])
+    places = learn_places(shown.rows[own], rows, start, pull)
 
     weights = Weights()
     texts = Texts(names, captions, Translations.read(args.translations), scenes, weights)
