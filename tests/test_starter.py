@@ -203,5 +203,5 @@ GATES = {
     "count": 0.92,
     "relation": 0.92,
 }
-LANGUAGES = {"en": 0.75, "te": 0.75, "hi": 0.83, "fr": 0.83, "zh": 0.83, "ru": 0.75}
+LANGUAGES = {"en": 0.75, "te": 0.75, "hi": 0.83, "fr": 0.75, "zh": 0.83, "ru": 0.75}
 """A little below what the cards state and what was measured, so that only a real loss fails."""
