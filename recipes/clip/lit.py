@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from bahumukha.data.scene_captions import Statement, plainly, say, stated
 from bahumukha.data.scene_words import LANGUAGES
 from bahumukha.data.scenes import Scene
+from bahumukha.models.clip import Clip
 from bahumukha.train.loop import LoopConfig, train
 from bahumukha.zoo.folder import TOKENIZER
 from bahumukha.zoo.onnx import OnnxClip
@@ -288,24 +289,40 @@ def held_out_style(text: nn.Module, tokenizer: Tokenizer, pictures: EmbeddedPict
     return {"R@1": (rank < 1).float().mean().item(), "R@5": (rank < 5).float().mean().item()}
 
 
-def main() -> None:
-    """Train within the time given; `--out/final.pt` holds the whole Clip, as stage 3's does."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="model folder of the edition to go on from")
-    parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun, index.noun, cntlist.rev")
-    parser.add_argument("--translations", type=Path, required=True, help="of recipes.clip.translations")
-    parser.add_argument("--pictures", type=Path, required=True, help="a folder for each source, with captions.jsonl")
-    parser.add_argument("--copies", type=int, default=2, help="grounds on which each pictogram is shown")
-    parser.add_argument("--scenes", type=Path, required=True, help="folder with scenes.jsonl")
-    parser.add_argument("--cache", type=Path, required=True, help="folder of embeddings, computed where missing")
-    parser.add_argument("--minutes", type=float, default=40)
-    parser.add_argument("--rate", type=float, default=5e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    torch.manual_seed(0)
+@dataclass(frozen=True)
+class Prepared:
+    """What stage 4 begins with."""
 
+    folder: Path
+    model: Clip
+    tokenizer: Tokenizer
+    pictures: EmbeddedPictures
+    scenes: EmbeddedPictures
+    texts: Texts
+    places: Tensor
+
+    def fresh(self) -> Clip:
+        """The edition once more."""
+        return load_clip(self.folder)
+
+
+def parser(told: str) -> argparse.ArgumentParser:
+    """With the options of what is prepared."""
+    options = argparse.ArgumentParser(description=told, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--model", type=Path, required=True, help="model folder of the edition to go on from")
+    options.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun, index.noun, cntlist.rev")
+    options.add_argument("--translations", type=Path, required=True, help="of recipes.clip.translations")
+    options.add_argument("--pictures", type=Path, required=True, help="a folder for each source, with captions.jsonl")
+    options.add_argument("--copies", type=int, default=2, help="grounds on which each pictogram is shown")
+    options.add_argument("--scenes", type=Path, required=True, help="folder with scenes.jsonl")
+    options.add_argument("--cache", type=Path, required=True, help="folder of embeddings, computed where missing")
+    options.add_argument("--out", type=Path, required=True)
+    return options
+
+
+def prepare(args: argparse.Namespace) -> Prepared:
+    """Embed the pictures, and learn where names belong."""
+    torch.manual_seed(0)
     edition = OnnxClip(args.model)
     pictures = EmbeddedPictures.of(list(picture_jobs(args.pictures, args.copies)), edition, args.cache / "pictures")
     scenes = EmbeddedPictures.of(list(scene_jobs(args.scenes)), edition, args.cache / args.scenes.name)
@@ -314,8 +331,6 @@ def main() -> None:
     captions = Captions.read(args.wordnet, offsets + sorted(set(class_offsets()) - set(offsets)), set())
 
     model = load_clip(args.model)
-    model.requires_grad_(False)
-    model.text.requires_grad_(True)
     tokenizer = Tokenizer.from_file(str(args.model / TOKENIZER))
     shown = pictures.split("train")
     names = Names([r for r in shown.records if len(name_of(r)) <= LONGEST_NAME])
@@ -325,17 +340,31 @@ def main() -> None:
     rows = torch.tensor([row[name_of(shown.records[i])] for i in own])
     pull = torch.tensor([PULL_OF_SHOWN if is_shown(captions, name) else PULL for name in names.names])
     places = learn_places(shown.rows[own], rows, start, pull)
+    texts = Texts(names, captions, Translations.read(args.translations), scenes, Weights())
+    return Prepared(args.model, model, tokenizer, pictures, scenes, texts, places)
 
-    weights = Weights()
-    texts = Texts(names, captions, Translations.read(args.translations), scenes, weights)
-    objective = Objective(model.text, tokenizer, texts, places, scenes.rows, weights)
+
+def main() -> None:
+    """Train within the time given; `--out/final.pt` holds the whole Clip, as stage 3's does."""
+    options = parser(__doc__ or "")
+    options.add_argument("--minutes", type=float, default=40)
+    options.add_argument("--rate", type=float, default=5e-4)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--resume", action="store_true")
+    args = options.parse_args()
+
+    ready = prepare(args)
+    model, text = ready.model, ready.model.text
+    model.requires_grad_(False)
+    text.requires_grad_(True)
+    objective = Objective(text, ready.tokenizer, ready.texts, ready.places, ready.scenes.rows, Weights())
     loop = LoopConfig(
         steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=25, optimizer="muon", validate_every=100
     )
-    style = pictures.split("held-out-style")
+    style = ready.pictures.split("held-out-style")
 
     def validate(_: nn.Module) -> dict[str, float]:
-        return held_out_style(model.text, tokenizer, style)
+        return held_out_style(text, ready.tokenizer, style)
 
     for report in train(model, objective.batches(args.seed), objective, loop, args.out, args.resume, validate=validate):
         print(report, flush=True)

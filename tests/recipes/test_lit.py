@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from bahumukha.data.scenes import Ground, Scene, SceneObject
 from bahumukha.zoo.folder import read_config
 from bahumukha.zoo.onnx import OnnxClip
+from recipes.clip.between import solved, towards
 from recipes.clip.export import take_image_tower
 from recipes.clip.lit import EmbeddedPictures, Objective, Texts, Weights, learn_places
 from recipes.clip.names import Names
@@ -178,3 +179,14 @@ def test_an_image_tower_is_taken_byte_for_byte(tiny_clip, tmp_path):
     assert (ours / "onnx" / "image.onnx").read_bytes() == graph.read_bytes()
     assert read_config(ours).fingerprint != before
     assert read_config(ours).name == read_config(Path(tiny_clip)).name
+
+
+def test_weights_between_and_the_matrix_that_is_solved_for():
+    before, after = {"a": torch.zeros(3)}, {"a": torch.full((3,), 2.0)}
+    assert towards(before, after, 0.25)["a"].tolist() == [0.5] * 3
+    torch.manual_seed(0)
+    true, x = torch.randn(4, 6), torch.randn(500, 6)
+    wrong = torch.randn(50, 6)
+    found = solved([x, wrong], [x @ true.T, torch.zeros(50, 4)], [1.0, 0.0])
+    assert torch.allclose(found, true, atol=0.05)
+    assert solved([x, wrong], [x @ true.T, torch.zeros(50, 4)], [1e-3, 100.0]).norm() < 0.1 * true.norm()
