@@ -9,6 +9,7 @@ names belong, to where the edition has all else, and for statements to where the
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bahumukha.models.clip import TextTower
-from recipes.clip.lit import LIMIT, Prepared, embed_texts, parser, prepare
-from recipes.clip.texts import by_length, encode_batch
-from recipes.clip.train import FINAL
+from recipes.clip.lit import Prepared, embed_texts, parser, prepare
+from recipes.clip.texts import in_parts
+from recipes.clip.train import FINAL, LIMIT, solved
 
 WEIGHTS = {"name": 6.0, "a name": 1.0, "kept": 0.3, "shown": 30.0, "told": 2.0}
 """Of the kinds of texts in the last solve."""
@@ -32,26 +33,6 @@ def towards(before: dict[str, Tensor], after: dict[str, Tensor], part: float) ->
     return {key: torch.lerp(value, after[key], part) for key, value in before.items()}
 
 
-def solved(states: list[Tensor], targets: list[Tensor], weights: list[float], ridge: float = 5.0) -> Tensor:
-    """The matrix (dim, width) that takes states (N, width) of each kind nearest to targets (N, dim)."""
-    width, dim = states[0].shape[1], targets[0].shape[1]
-    gram, moment = ridge * torch.eye(width), torch.zeros(width, dim)
-    for x, y, weight in zip(states, targets, weights, strict=True):
-        gram += weight * x.T @ x
-        moment += weight * x.T @ y
-    return torch.linalg.solve(gram, moment).T
-
-
-@torch.no_grad()
-def pooled(text: TextTower, prepared: Prepared, texts: list[str]) -> Tensor:
-    """(N, width)."""
-    parts = []
-    for start in range(0, len(texts), 256):
-        ids, mask = encode_batch(prepared.tokenizer, texts[start : start + 256], limit=LIMIT)
-        parts.append(by_length(text.pooled, torch.from_numpy(ids), torch.from_numpy(mask)))
-    return torch.cat(parts)
-
-
 def last_solve(text: TextTower, prepared: Prepared, edition: TextTower) -> None:
     """Set the projection."""
     rng = np.random.default_rng(5)
@@ -61,7 +42,7 @@ def last_solve(text: TextTower, prepared: Prepared, edition: TextTower) -> None:
         said["kept"] += prepared.texts.kept(rng)
         said["told"] += prepared.texts.told(rng)[0]
     said["shown"] = prepared.texts.shown
-    states = {kind: pooled(text, prepared, texts) for kind, texts in said.items()}
+    states = {kind: in_parts(text.pooled, prepared.tokenizer, texts, LIMIT) for kind, texts in said.items()}
     targets = {kind: embed_texts(edition, prepared.tokenizer, said[kind]) for kind in ("kept", "shown")}
     targets |= dict.fromkeys(("name", "a name"), prepared.places)
     targets["told"] = F.normalize(text.projection(states["told"]), dim=1).detach()
@@ -78,7 +59,7 @@ def main() -> None:
     args = options.parse_args()
     prepared = prepare(args)
     after = torch.load(args.run / FINAL, weights_only=True)
-    edition, model = prepared.model.text, prepared.fresh()
+    edition, model = prepared.model.text, copy.deepcopy(prepared.model)
     tuned = {k.removeprefix("text."): v for k, v in after["model"].items() if k.startswith("text.")}
     model.text.load_state_dict(towards(edition.state_dict(), tuned, args.part))
     last_solve(model.text.eval(), prepared, edition.eval())

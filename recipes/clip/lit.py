@@ -30,8 +30,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bahumukha.data.scene_captions import Statement, plainly, say, stated
-from bahumukha.data.scene_words import LANGUAGES
+from bahumukha.data.scene_captions import say
 from bahumukha.data.scenes import Scene
 from bahumukha.models.clip import Clip
 from bahumukha.train.loop import LoopConfig, train
@@ -43,8 +42,8 @@ from recipes.clip.classes import class_offsets
 from recipes.clip.names import Names
 from recipes.clip.pictures import Job, name_of, opened, picture_jobs, scene_jobs
 from recipes.clip.statements import falsified
-from recipes.clip.texts import by_length, encode_batch
-from recipes.clip.train import FINAL, LIMIT, distil
+from recipes.clip.texts import by_length, encode_batch, in_parts
+from recipes.clip.train import FINAL, LIMIT, distil, told_of
 from recipes.clip.translations import Translations
 from recipes.clip.wordnet import WordNet
 
@@ -156,12 +155,7 @@ def is_shown(captions: Captions, name: str) -> bool:
 
 def embed_texts(text: nn.Module, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
     """Texts -> (N, dim), rows of norm 1, without gradients."""
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(texts), 256):
-            ids, mask = encode_batch(tokenizer, texts[start : start + 256], limit=LIMIT)
-            parts.append(by_length(text, torch.from_numpy(ids), torch.from_numpy(mask)))
-    return F.normalize(torch.cat(parts).clone(), dim=1)
+    return F.normalize(in_parts(text, tokenizer, texts, LIMIT), dim=1)
 
 
 class Texts:
@@ -210,8 +204,7 @@ class Texts:
         true: list[tuple[str, int]] = []
         false: list[tuple[str, int]] = []
         for i in which:
-            language = "en" if rng.random() < 0.8 else LANGUAGES[rng.integers(len(LANGUAGES))]
-            said = self._said(self.scenes[i], language, rng)
+            said, language = told_of(self.scenes[i], rng)
             text = say(said, rng, language)
             if text is not None:
                 true.append((text, i))
@@ -219,11 +212,6 @@ class Texts:
                 false += [(each, i) for each in wrong if each is not None]
         texts, scenes = zip(*true, *false, strict=True)
         return list(texts), np.array(scenes), np.arange(len(texts)) < len(true)
-
-    @staticmethod
-    def _said(scene: Scene, language: str, rng: np.random.Generator) -> Statement:
-        plain = language == "en" and rng.random() < 0.5
-        return plainly(scene) if plain else stated(scene, rng, language)
 
 
 class Objective:
@@ -293,17 +281,12 @@ def held_out_style(text: nn.Module, tokenizer: Tokenizer, pictures: EmbeddedPict
 class Prepared:
     """What stage 4 begins with."""
 
-    folder: Path
     model: Clip
     tokenizer: Tokenizer
     pictures: EmbeddedPictures
     scenes: EmbeddedPictures
     texts: Texts
     places: Tensor
-
-    def fresh(self) -> Clip:
-        """The edition once more."""
-        return load_clip(self.folder)
 
 
 def parser(told: str) -> argparse.ArgumentParser:
@@ -341,7 +324,7 @@ def prepare(args: argparse.Namespace) -> Prepared:
     pull = torch.tensor([PULL_OF_SHOWN if is_shown(captions, name) else PULL for name in names.names])
     places = learn_places(shown.rows[own], rows, start, pull)
     texts = Texts(names, captions, Translations.read(args.translations), scenes, Weights())
-    return Prepared(args.model, model, tokenizer, pictures, scenes, texts, places)
+    return Prepared(model, tokenizer, pictures, scenes, texts, places)
 
 
 def main() -> None:

@@ -125,6 +125,18 @@ def encode_batch(tokenizer: Tokenizer, texts: Sequence[str], limit: int = 64) ->
     return ids, mask
 
 
+@torch.no_grad()
+def in_parts(
+    tower: Callable[[Tensor, Tensor], Tensor], tokenizer: Tokenizer, texts: Sequence[str], limit: int = 64
+) -> Tensor:
+    """`tower` over any number of texts, 256 at a time, without gradients."""
+    parts = []
+    for start in range(0, len(texts), 256):
+        ids, mask = encode_batch(tokenizer, texts[start : start + 256], limit)
+        parts.append(by_length(tower, torch.from_numpy(ids), torch.from_numpy(mask)))
+    return torch.cat(parts)
+
+
 def by_length(tower: Callable[[Tensor, Tensor], Tensor], ids: Tensor, mask: Tensor, groups: int = 4) -> Tensor:
     """`tower(ids, mask)` over sentences sorted by length in a few groups, each padded only to its own longest.
 

@@ -22,7 +22,7 @@ far matters more than the exact place. The text tower's last matrix is solved fo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bahumukha.data.scene_captions import plainly, say, stated
+from bahumukha.data.scene_captions import Statement, plainly, say, stated
 from bahumukha.data.scene_words import LANGUAGES
 from bahumukha.data.scenes import Scene
 from bahumukha.models.clip import Clip, ClipConfig, ImageTowerConfig, TextTower, TextTowerConfig
@@ -110,6 +110,13 @@ class Place:
         )
 
 
+def told_of(scene: Scene, rng: np.random.Generator) -> tuple[Statement, str]:
+    """Something true about a scene, and the language to say it in: English four times of five, and then half plain."""
+    language = "en" if rng.random() < 0.8 else LANGUAGES[rng.integers(len(LANGUAGES))]
+    plain = language == "en" and rng.random() < 0.5
+    return plainly(scene) if plain else stated(scene, rng, language), language
+
+
 class Texts:
     """Draws texts and their targets. Rows of `table` (R, dim): all nouns, then all names of pictures."""
 
@@ -173,10 +180,7 @@ class Texts:
     def _scenes(self, rng: np.random.Generator) -> tuple[list[str], Tensor]:
         texts, statements = [], []
         for i in rng.integers(len(self.scenes), size=self.weights.scene):
-            scene = self.scenes[i]
-            language = "en" if rng.random() < 0.8 else LANGUAGES[rng.integers(len(LANGUAGES))]
-            plain = language == "en" and rng.random() < 0.5
-            said = plainly(scene) if plain else stated(scene, rng, language)
+            said, language = told_of(self.scenes[i], rng)
             for each in (said, *falsified(said, rng, self.weights.wrong, self.things)):
                 text = say(each, rng, language)
                 if text is not None:
@@ -239,6 +243,17 @@ LAST_KEPT = ("noun", "name")
 """Of the last solve: what is asked most, photographs of classes and kinds, is brought nearer; the others stay."""
 
 
+def solved(states: Sequence[Tensor], targets: Sequence[Tensor], weights: Sequence[float], ridge: float = 5.0) -> Tensor:
+    """Ridge regression: the matrix (dim, width) that takes states (N, width) of each kind nearest to targets (N, dim)."""
+    width, dim = states[0].shape[1], targets[0].shape[1]
+    gram, moment = ridge * torch.eye(width), torch.zeros(width, dim)
+    for x, y, weight in zip(states, targets, weights, strict=True):
+        weighted = weight * x.T
+        gram += weighted @ x
+        moment += weighted @ y
+    return torch.linalg.solve(gram, moment).T
+
+
 @torch.no_grad()
 def solve_projection(
     objective: Objective,
@@ -255,17 +270,17 @@ def solve_projection(
     """
     text = objective.text.eval()
     drawn = objective.batches(seed=1)
-    width, dim = text.projection.in_features, text.projection.out_features
-    gram, moment = ridge * torch.eye(width), torch.zeros(width, dim)
+    states: list[Tensor] = []
+    targets: list[Tensor] = []
     for _ in range(batches):
         batch = next(drawn)
-        states = by_length(text.pooled, batch["ids"], batch["mask"], groups=8)
-        sizes = objective.sizes(len(states), int(batch["count"]))
-        for kind, x, y in zip(KINDS, states.split(sizes), batch["targets"].split(sizes), strict=True):
-            weighted = (weights or {}).get(kind, 1.0) * x.T
-            gram += weighted @ x
-            moment += weighted @ (F.normalize(text.projection(x), dim=1) if kind in kept else y)
-    text.projection.weight.copy_(torch.linalg.solve(gram, moment).T)
+        pooled = by_length(text.pooled, batch["ids"], batch["mask"], groups=8)
+        sizes = objective.sizes(len(pooled), int(batch["count"]))
+        for kind, x, y in zip(KINDS, pooled.split(sizes), batch["targets"].split(sizes), strict=True):
+            states.append(x)
+            targets.append(F.normalize(text.projection(x), dim=1) if kind in kept else y)
+    of_kinds = [(weights or {}).get(kind, 1.0) for kind in KINDS] * batches
+    text.projection.weight.copy_(solved(states, targets, of_kinds, ridge))
 
 
 def new_clip(tokenizer: Tokenizer, image: dict[str, Tensor]) -> Clip:

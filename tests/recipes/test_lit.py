@@ -19,11 +19,12 @@ from torch.nn import functional as F
 from bahumukha.data.scenes import Ground, Scene, SceneObject
 from bahumukha.zoo.folder import read_config
 from bahumukha.zoo.onnx import OnnxClip
-from recipes.clip.between import solved, towards
+from recipes.clip.between import towards
 from recipes.clip.export import take_image_tower
 from recipes.clip.lit import EmbeddedPictures, Objective, Texts, Weights, learn_places
 from recipes.clip.names import Names
 from recipes.clip.pictures import picture_jobs
+from recipes.clip.train import solved
 
 WHITE = Ground(("white",), ((255, 255, 255),))
 
