@@ -244,7 +244,7 @@ LAST_KEPT = ("noun", "name")
 
 
 def solved(states: Sequence[Tensor], targets: Sequence[Tensor], weights: Sequence[float], ridge: float = 5.0) -> Tensor:
-    """Ridge regression: the matrix (dim, width) that takes states (N, width) of each kind nearest to targets (N, dim)."""
+    """Ridge regression: the matrix (dim, width) that takes states (N, width) of each kind to targets (N, dim)."""
     width, dim = states[0].shape[1], targets[0].shape[1]
     gram, moment = ridge * torch.eye(width), torch.zeros(width, dim)
     for x, y, weight in zip(states, targets, weights, strict=True):
