@@ -5,7 +5,7 @@ Nothing here imports PyTorch; arrays in annotations are NumPy's, tensors are nam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -100,9 +100,3 @@ class ImageCodec(Protocol):
     def decode_ids(self, ids: Any, grid: tuple[int, int]) -> Any:
         """Ids (B, h * w) and grid (h, w) -> (B, 3, H, W) in [-1, 1]."""
         ...
-
-
-class TextToImage(Protocol):
-    """A sentence becomes a stream of steps; the last one holds the result."""
-
-    def generate(self, prompt: str, *, seed: int = 0) -> Iterator[Step]: ...

@@ -115,6 +115,18 @@ def test_figures_and_files_of_a_codec_one_can_compute(bahu: Any, blocks: list[st
         assert sheet.width > 4 * 224, "two pairs in a row"
 
 
+def test_nothing_is_written_over_what_it_is_made_from(bahu: Any, blocks: list[str], tmp_path: Path) -> None:
+    before = [np.asarray(noise(tmp_path / name, (64, 64))) for name in ("a.png", "b.png")]
+    ran = bahu("reconstruct", tmp_path, "--out", tmp_path, "--json")
+    assert [Path(each["out"]).name for each in ran.objects] == ["a-2.png", "b-2.png"]
+    for name, pixels in zip(("a.png", "b.png"), before, strict=True):
+        with Image.open(tmp_path / name) as image:
+            assert np.array_equal(np.asarray(image), pixels)
+    noise(tmp_path / "in" / "sheet.png", (64, 64))
+    ran = bahu("reconstruct", tmp_path / "in", "--out", tmp_path / "in")
+    assert ran.code == 1 and "holds one of the pictures, sheet.png" in ran.err
+
+
 def test_what_people_read(bahu: Any, blocks: list[str], tmp_path: Path) -> None:
     noise(tmp_path / "a.png", (64, 64))
     out = tmp_path / "out"

@@ -186,6 +186,7 @@ def test_the_shipped_config_fits(tmp_path: Path, folder: Path) -> None:
         ("captions.style=1.5", "[captions] style is 1.5"),
         ("samples.sampling.top_p=2", "[samples.sampling] top_p: 2.0 was given"),
         ("output.weights=best", "name the score in optimisation.best_score"),
+        ("optimisation.best_score=told", "needs a [validation]"),
     ],
 )
 def test_what_is_wrong_is_one_line(

@@ -216,8 +216,8 @@ def test_listings_that_are_none(tmp_path: Path) -> None:
         composed_scenes(tmp_path)
 
 
-def test_a_judge_needs_two_kinds_of_things(tmp_path: Path) -> None:
+def test_a_judge_needs_three_kinds_of_things(tmp_path: Path) -> None:
     scene = pair(("ball", "ball"), ("red", "blue"), "above")
     scenes = composed_scenes(write_scenes(tmp_path / "s", [scene]))
-    with pytest.raises(UsageError, match="fewer than two kinds"):
+    with pytest.raises(UsageError, match="fewer than three kinds"):
         learned_judge(scenes, 64)

@@ -95,6 +95,9 @@ def test_the_distance_to_real_pictures(coloured_pictures: Path) -> None:
     assert count == 3 and same < 0.01, "the first picture of every prompt, unranked"
     other, _ = frechet(means, drawn_of([["gray", "red"], ["gray", "green"], ["gray", "blue"]]), paths, 16)
     assert other > 10 * same + 0.1
+    four = drawn_of([["blue", "red"], ["gray", "gray"], ["green", "gray"], ["gray", "gray"]], ("a", "b", "c", "d"))
+    some, count = frechet(means, four, paths[:2], 16)
+    assert count == 2 and some < 0.01, "of four prompts the first and the third, and not the first two"
 
 
 # --- drawing

@@ -156,6 +156,28 @@ def test_texts_are_embedded_once_for_all_frames() -> None:
     assert len(made) == 4 and clip.calls == 2
 
 
+def test_what_else_an_encoder_has_is_found_through_that() -> None:
+    class Guiding(ColourClip):
+        smallest_side, guided = 20, 0
+
+        def guide_pixels(self, x: Any, size: int) -> Any:
+            self.guided += 1
+            return self.encode_pixels(x, size, False)
+
+    clip = Guiding()
+    with pytest.raises(UsageError, match="cutouts.sizes has 16, and .* takes 20 pixels"):
+        list(animate(tiny(camera={"frames": 2, "steps": 1}), [clip]))
+    cutouts = {"count": 3, "sizes": (24,)}
+    assert len(list(animate(tiny(camera={"frames": 2, "steps": 1}, cutouts=cutouts), [clip]))) == 2
+    assert clip.guided > 0, "guided by what is smooth, as one picture is"
+
+
+def test_a_colour_is_what_the_first_frame_starts_from() -> None:
+    made = painted(tiny(camera={"frames": 3, "steps": 2}, steps=2, rate=0.3, start={"colour": "blue"}))
+    reds = made[..., 0].mean((1, 2))
+    assert (np.diff(reds) > 1e-3).all(), "each goes on from the one before, away from the disc"
+
+
 def test_a_still_camera_paints_on() -> None:
     made = painted(tiny(camera={"frames": 4, "steps": 3}))
     assert (np.diff(made.mean((1, 2))[:, 0]) > 0.01).all()
@@ -218,6 +240,7 @@ def test_a_frame_that_cannot_be_read_is_named(frames: Path) -> None:
         ({"animation": {"frames": "nowhere"}}, "nowhere: there is no such file or folder"),
         ({"animation": {"frames": "a"}, "camera": {"frames": 2}}, "camera.frames and animation.frames"),
         ({"animation": {"frames": "a"}, "start": {"noise": "perlin"}}, "the frames are the starts"),
+        ({"animation": {"frames": "a"}, "start": {"colour": "blue"}}, "the frames are the starts"),
         ({"animation": {"smoothing": 1.0}}, "smoothing"),
         ({"camera": {"frames": 2, "zoom": 99.0}}, "zoom"),
         ({"camera": {"frames": 2}, "video": {"of": "strokes"}}, "video.of"),

@@ -93,6 +93,7 @@ def test_seeds() -> None:
         ({"stop_after": -1}, "stop_after"),
         ({"stop_after": 5, "prompt": "red ^ blue"}, "stop_after"),
         ({"stop_after": 5, "losses": {"tv": "0 -> 1"}}, "stop_after"),
+        ({"stop_after": 5, "rivals": {"weight": "0 -> 1"}}, "stop_after"),
         ({"overlay": {"alpha": 0.0}}, "alpha"),
         ({"overlay": {"picture": "missing.png"}}, "missing.png"),
         ({"video": {"of": "paint"}}, "of"),

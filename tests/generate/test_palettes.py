@@ -63,6 +63,7 @@ def test_the_examples_of_pixray() -> None:
 
 def test_colours_by_name_and_number() -> None:
     assert parse_colour("Light Pink") == ImageColor.getrgb("lightpink")
+    assert parse_colour("rgb(300, 0, 128)") == (255, 0, 128)
     assert parse_colour(" Burnt  Orange ") == ImageColor.getrgb(NAMES["burntorange"])
     assert rows("[rgb(1, 2, 3), hsl(120, 100%, 50%), #0000ff80]") == [[1, 2, 3], [0, 255, 0], [0, 0, 255]]
     assert not set(NAMES) & set(ImageColor.colormap), "a name of CSS means what CSS says"

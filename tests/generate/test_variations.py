@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,15 @@ def test_a_blend_takes_the_noise_whose_strip_changes_most_evenly() -> None:
     assert len(set(map(float, even))) == 4
     found = last(blend(unclip, *ends, count=4, tries=4, sampling=SAMPLING, seed=4))
     assert np.allclose(found, each[int(np.argmax(even))], atol=1e-4)
+
+
+def test_one_noise_is_one_noise_for_every_sampler() -> None:
+    """ddpm draws new noise at its first step, from generators that differ from picture to picture."""
+    unclip, sampling = tiny_unclip(), replace(SAMPLING, decoder=replace(SAMPLING.decoder, sampler="ddpm"))
+    same = last(blend(unclip, picture(), picture(), count=3, tries=1, sampling=sampling, seed=4))
+    assert np.abs(same - same[:1]).max() < 1e-4
+    walked = last(explore(unclip, picture(), axis=0, amounts=(1, 1), sampling=sampling, seed=2))
+    assert np.abs(walked[0] - walked[1]).max() < 1e-4
 
 
 def test_evenness_is_the_smallest_step_towards_the_second_end() -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bahumukha.errors import Interrupted, ModelError, UsageError
+from bahumukha.train import loop
+from bahumukha.train.checkpoints import read_checkpoint
 from bahumukha.train.loop import LoopConfig, Report, bfloat16_is_fast, optimizer_for, rate_at, train
 from bahumukha.train.record import curves, read_metrics
 
@@ -54,6 +56,38 @@ def test_checkpoint_resumes_weights_optimizer_and_step(tmp_path):
     reports = list(train(other, batches, step_of(other), LoopConfig(steps=40, log_every=10), tmp_path, resume=True))
     assert [r.step for r in reports] == [40]
     assert not (tmp_path / "checkpoint.pt.new").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_settings_that_were_changed_are_those_that_a_run_goes_on_with(tmp_path, optimizer):
+    model, batches = problem()
+    before = LoopConfig(steps=3, optimizer=optimizer, weight_decay=0.05, betas=(0.9, 0.98))
+    list(train(model, batches, step_of(model), before, tmp_path))
+    seen: list[dict] = []
+    after = replace(before, steps=4, weight_decay=5.0, betas=(0.5, 0.5))
+    made = loop.optimizer_for
+
+    def kept(*arguments, **options):
+        seen.append(made(*arguments, **options))
+        return seen[-1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "optimizer_for", kept)
+        list(train(model, batches, step_of(model), after, tmp_path, resume=True))
+    (built,) = seen
+    assert {group["weight_decay"] for group in built.param_groups} == {5.0, 0.0}
+    assert all(tuple(group["betas"]) == (0.5, 0.5) for group in built.param_groups if "betas" in group)
+
+
+def test_a_last_validation_that_fails_loses_no_step(tmp_path):
+    model, batches = problem()
+
+    def fails(_):
+        raise RuntimeError("judged badly")
+
+    with pytest.raises(RuntimeError, match="judged badly"):
+        list(train(model, batches, step_of(model), LoopConfig(steps=7), tmp_path, validate=fails))
+    assert read_checkpoint(tmp_path)["step"] == 7
 
 
 def test_time_budget_ends_a_run(tmp_path):

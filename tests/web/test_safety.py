@@ -231,6 +231,10 @@ def test_another_address_needs_the_token(shared_place: Place) -> None:
         cookie = right.headers["set-cookie"]
         assert "HttpOnly" in cookie and "samesite=strict" in cookie.lower() and TOKEN not in cookie
         assert client.get(f"{API}/status").status_code == 200, "the cookie is kept"
+        ours = f"{COOKIE}={client.cookies[COOKIE]}"
+        for others in ('prefs={"dark":true}', "name=Zo\u00eb", "plain"):  # of other programs on this host
+            beside = {"cookie": f"{others}; {ours}".encode()}
+            assert client.get(f"{API}/status", headers=beside).status_code == 200, others
     with shared_place.client(host="0.0.0.0", token=TOKEN) as client:
         assert client.post("/sign-in", data={"token": TOKEN}).headers["location"] == "/"
         assert client.get("/").status_code == 200

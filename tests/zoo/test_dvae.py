@@ -47,7 +47,7 @@ def test_imported_by_name_with_the_same_numbers(model: Dvae, files: tuple[Path, 
     assert torch.equal(codec.encode(x), model.encode(x))
     ids = model.quantize(model.encode(x)).ids.flatten(1)
     assert torch.equal(codec.decode_ids(ids, (4, 4)), model.decode_ids(ids, (4, 4)))
-    with pytest.raises(ModelError, match="openai/dvae: already imported"):
+    with pytest.raises(ModelError, match="dvae: a model is there already; --replace"):
         import_dvae(*files)
     assert import_dvae(*files, replace=True) == folder
 

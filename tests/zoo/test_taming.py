@@ -195,7 +195,7 @@ def test_imported_and_loaded_by_name(tiny: Any, tmp_path: Path, data_home: Path)
     codec, original = load_codec("tiny"), read_taming(checkpoint, file)
     assert codec.config == original.config
     assert all(torch.equal(tensor, codec.state_dict()[name]) for name, tensor in original.state_dict().items())
-    with pytest.raises(ModelError, match="already imported"):
+    with pytest.raises(ModelError, match="a model is there already"):
         import_taming(checkpoint)
     import_taming(checkpoint, replace=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from bahumukha.errors import ModelError
+from bahumukha.errors import ModelError, UsageError
 from bahumukha.zoo.folder import available
+from bahumukha.zoo.importing import aside
 from bahumukha.zoo.unclip import (
     Sight,
     load_decoder,
     load_prior,
     load_unclip,
     load_upsampler,
+    put_together,
     save_decoder,
     save_prior,
     save_unclip,
@@ -126,3 +129,55 @@ def test_what_is_no_unclip(tmp_path: Path, parts: Path) -> None:
     )
     with pytest.raises(ModelError, match="'factor' is ''"):
         load_upsampler(tmp_path / "d")
+
+
+# --- what is replaced, and what is not
+
+
+def test_only_a_model_is_ever_replaced(parts: Path, tmp_path: Path, data_home: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(b"mine")
+    options = {"prior": parts / "prior", "decoder": parts / "decoder"}
+    with pytest.raises(UsageError, match="photos: is there and is no model, so it is not replaced"):
+        put_together(**options, out=photos, replace=True)
+    assert (photos / "a.jpg").read_bytes() == b"mine"
+    (data_home / "models" / "openai" / "dvae").mkdir(parents=True)
+    with pytest.raises(UsageError, match="openai: is there and is no model"):
+        put_together(**options, name="openai", replace=True)
+    folder = put_together(**options, name="mine")
+    with pytest.raises(ModelError, match="mine: a model is there already; --replace puts another in its place"):
+        put_together(**options, name="mine")
+    assert put_together(**options, name="mine", replace=True) == folder and load_unclip("mine").prior.steps == 3
+    with pytest.raises(UsageError, match="--name mine/inner: mine is a model itself"):
+        put_together(**options, name="mine/inner")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        put_together(**options, out=tmp_path / "file" / "x")
+
+
+def test_a_model_that_cannot_come_to_its_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "config.json").write_text("old")
+    replace = os.replace
+
+    def fails(source: Path, to: Path) -> None:
+        if Path(source).name == "new":
+            raise OSError("no space")
+        replace(source, to)
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="no space"), aside(target) as folder:
+        (folder / "config.json").write_text("new")
+    assert (target / "config.json").read_text() == "old" and [each.name for each in tmp_path.iterdir()] == ["model"]
+
+
+def test_numbers_that_float16_cannot_hold_are_named(tmp_path: Path) -> None:
+    model = tiny_denoiser()
+    with torch.no_grad():
+        model.tell.bias[0] = 1e6
+    with pytest.raises(ModelError, match="tell.bias has numbers that float16 cannot hold"):
+        save_decoder(model, tmp_path / "d", name="d", sight=Sight("starter/clip", "x"), codec="", steps=1)

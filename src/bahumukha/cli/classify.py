@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from bahumukha.cli.output import error_line, note_line, print_json, progress
+from bahumukha.cli.output import check_drawn, error_line, note_line, print_json, progress
 from bahumukha.errors import BahumukhaError, UsageError
 
 if TYPE_CHECKING:
@@ -188,7 +188,9 @@ def _expanded(paths: Iterable[str]) -> list[str]:
     """PATHs with `-` replaced by the lines of standard input."""
     expanded: list[str] = []
     for path in paths:
-        expanded += [line for line in sys.stdin.read().splitlines() if line] if path == "-" else [path]
+        # Names as the system has them, whatever their encoding; a line ends where `find` ends it.
+        given = os.fsdecode(sys.stdin.buffer.read()).split("\n") if path == "-" else [path]
+        expanded += [line for line in (each.removesuffix("\r") for each in given) if line]
     return expanded
 
 
@@ -213,8 +215,7 @@ def _check_explain(out: Path | None, label: str | None, labels: Sequence[str]) -
         if label is not None:
             raise UsageError("--explain-label is about the picture of --explain; give --explain OUT.png too")
         return
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UsageError(f"--explain {out}: name it .png, .jpg or .webp")
+    check_drawn("--explain", out)
     if label is not None and label.strip() not in labels:
         raise UsageError(f"--explain-label {label!r} is not one of the labels: {', '.join(labels)}")
 

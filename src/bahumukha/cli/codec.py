@@ -80,7 +80,10 @@ def reconstruct(
         _check_side(size, codec.downsampling)
     tiles: list[tuple[Image.Image, str]] = []
     done = 0
-    taken: set[str] = {"sheet.png"}
+    own = {path.name.casefold() for path in pictures if path.absolute().parent.resolve() == out.resolve()}
+    if "sheet.png" in own:
+        raise UsageError(f"--out {out}: holds one of the pictures, sheet.png, which the sheet would take the place of")
+    taken = {"sheet.png"} | own  # nothing is written over what it is made from
     with progress(len(pictures), "reconstructing") as advance:
         for path in pictures:
             advance()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bahumukha.cli import evaluate_guided
+from bahumukha.cli.output import check_drawn
 from bahumukha.errors import UsageError
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def evaluate_clip(
     }
     source, folder = _source(sources, given)
     if confusion is not None:
-        _check_picture(confusion)
+        check_drawn("--confusion", confusion)
     around = _templates(template, templates)
     ids = read_ids(classes) if classes else None
 
@@ -354,12 +355,6 @@ def _templates(texts: Sequence[str] | None, named: str | None) -> Sequence[str] 
     from bahumukha.evaluate.templates import read_templates
 
     return read_templates(named)
-
-
-def _check_picture(path: Path) -> None:
-    """Before minutes of work, that the picture can be written there. Raises UsageError."""
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UsageError(f"--confusion {path}: name it .png, .jpg or .webp")
 
 
 def read_ids(file: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from bahumukha.cli.output import check_drawn
 from bahumukha.errors import UsageError
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ class Given:
 
 def check_sheet(sheet: Path | None) -> None:
     """Raises UsageError."""
-    if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UsageError(f"--sheet {sheet}: name it .png, .jpg or .webp")
+    if sheet is not None:
+        check_drawn("--sheet", sheet)
 
 
 # --- figures ----------------------------------------------------------------------------------------------

@@ -6,7 +6,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from bahumukha.errors import UsageError
 
 
 def print_json(obj: Any) -> None:
@@ -62,3 +65,12 @@ def progress(total: int | None, description: str) -> Iterator[Callable[..., None
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=together) as bar:
         task = bar.add_task(description, total=total)
         yield lambda count=1: bar.update(task, advance=count)
+
+
+def check_drawn(option: str, path: Path) -> None:
+    """Before the work, that a picture can be written where an option says. Raises UsageError."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"{option} {path}: name it .png, .jpg or .webp")
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise UsageError(f"{option} {path}: {above} is a file and no folder; give another place")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from bahumukha.cli.output import error_line, note_line, print_json, progress
+from bahumukha.cli.output import check_drawn, error_line, note_line, print_json, progress
 from bahumukha.errors import BahumukhaError, UsageError
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ def search(
     _check_sheet(sheet)
     limit = _cutoff(cutoff)
     _check(query, image, plus or [], minus or [], where)
+    _check_limits(top, limit)
     _index_if_new(pictures, folders)
     matches = pictures.search(
         query, folders, image=image, plus=plus or [], minus=minus or [], top=top, where=where, cutoff=limit
@@ -193,6 +194,8 @@ def similar(
     pictures = _open(model, db, store)
     _check_sheet(sheet)
     limit = _cutoff(cutoff)
+    _check_limits(top, limit)
+    _check_picture(image)
     _index_if_new(pictures, folders or [])
     matches = pictures.similar(image, folders or [], top=top, cutoff=limit)
     _show(matches, json=json, sheet=sheet, title=os.path.basename(image), limited=limit is not None)
@@ -307,6 +310,20 @@ def _check(query: str | None, image: Path | None, plus: list[str], minus: list[s
         compile_where(where)
 
 
+def _check_limits(top: int | None, cutoff: str | float | None) -> None:
+    """As `_check`."""
+    from bahumukha.search import check_limits
+
+    check_limits(top, cutoff)
+
+
+def _check_picture(image: str) -> None:
+    """As `_check`."""
+    from bahumukha.search import check_picture
+
+    check_picture(image)
+
+
 def _cutoff(text: str | None) -> str | float | None:
     if text is None or text == "auto":
         return text
@@ -391,12 +408,8 @@ def _group_text(group: Duplicates, *, first: bool) -> str:
 
 
 def _check_sheet(sheet: Path | None) -> None:
-    if sheet is None:
-        return
-    if sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UsageError(f"--sheet {sheet}: give a file that ends in .png, .jpg or .webp")
-    if not sheet.absolute().parent.is_dir():
-        raise UsageError(f"--sheet {sheet}: there is no folder {sheet.absolute().parent}")
+    if sheet is not None:
+        check_drawn("--sheet", sheet)
 
 
 def _draw_sheet(matches: Matches, sheet: Path, title: str | None) -> None:

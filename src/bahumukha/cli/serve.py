@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
+from urllib.parse import quote
 
 import typer
 
@@ -145,4 +146,4 @@ def _server(settings: Any, app: Any) -> Any:
 
 def _address(config: ServerConfig, port: int) -> str:
     host = f"[{config.host}]" if ":" in config.host and not config.host.startswith("[") else config.host
-    return f"http://{host}:{port}/" + (f"?token={config.token}" if config.token else "")
+    return f"http://{host}:{port}/" + (f"?token={quote(config.token, safe='')}" if config.token else "")

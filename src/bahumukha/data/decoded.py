@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 LAYOUT = 1
 """Of the files in a cache; another number makes them anew."""
+CHOICE = 1
+"""Seed of the pictures that are shown or judged by."""
 
 
 class Mapped(Sequence[np.ndarray]):
@@ -50,6 +52,12 @@ class Mapped(Sequence[np.ndarray]):
             return [self[i] for i in range(*index.indices(len(self)))]
         start, *shape = (int(number) for number in self._places[index])
         return self._bytes[start : start + shape[0] * shape[1] * shape[2]].reshape(shape)
+
+
+def some_of(pictures: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+    """At most `count`, chosen at random but always the same, in their order."""
+    chosen = np.random.default_rng(CHOICE).permutation(len(pictures))[:count]
+    return [pictures[int(i)] for i in sorted(chosen)]
 
 
 def decoded_pictures(

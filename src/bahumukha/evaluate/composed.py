@@ -208,7 +208,7 @@ class Seen:
 def learned_judge(scenes: Sequence[Composed], size: int, progress: Progress = quiet) -> Judge:
     """A judge of pictures of `size` pixels that knows the things of these scenes: the single ones, alone or in two.
 
-    Raises UsageError where there are not two of them, ImageError.
+    Raises UsageError where there are not three of them, ImageError.
     """
     rows: list[np.ndarray] = []
     names: list[str] = []
@@ -218,8 +218,8 @@ def learned_judge(scenes: Sequence[Composed], size: int, progress: Progress = qu
             for thing, name in _named_things(each, size):
                 rows.append(descriptors([thing.picture])[0])
                 names.append(name)
-    if len(set(names)) < 2:
-        raise UsageError("the scenes to learn from show fewer than two kinds of single things; give others")
+    if len(set(names)) < 3:  # the judge is judged by a third one in the place of one of two
+        raise UsageError("the scenes to learn from show fewer than three kinds of single things; give others")
     return Judge(KnownShapes(np.stack(rows), names))
 
 

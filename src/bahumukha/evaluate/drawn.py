@@ -277,10 +277,12 @@ def _through(codec: ImageCodec, paths: Sequence[Path], size: int) -> list[np.nda
 def frechet(features: Features, drawn: Drawn, validation: Sequence[Path], size: int) -> tuple[float, int]:
     """Squared Fréchet distance of drawn pictures to as many real ones, and how many those are of either.
 
-    Of each prompt the first pictures, unranked; evenly picked of whichever there are more of.
+    Of each prompt the first pictures, unranked; of more real ones, or more prompts, an even choice.
     """
     pictures = drawn.pictures.swapaxes(0, 1).reshape(-1, *drawn.pictures.shape[2:])
     count = min(len(pictures), len(validation))
+    pictures = pictures[: max(count, len(drawn.pictures))]
+    pictures = pictures[[i * len(pictures) // count for i in range(count)]]
     with torch.inference_mode():
         ours = [
             features(torch.from_numpy(pictures[first : min(first + AT_ONCE, count)]).permute(0, 3, 1, 2).float() / 255)

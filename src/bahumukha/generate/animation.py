@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,7 +119,7 @@ class Animation:
             prompt=" | ".join(map(str, self.story.at(frame / max(1, self.total - 1)))),
             seed=seed,
             steps=self._steps(frame),
-            start=config.start if not frame else replace(config.start, picture=None, noise="none"),
+            start=config.start if not frame else replace(config.start, picture=None, noise="none", colour=""),
             animation=AnimationConfig(),
             camera=CameraConfig(),
         )
@@ -178,6 +179,12 @@ class SameWords(ImageTextEncoder):
         self.logit_scale = encoder.logit_scale
         self.templates = getattr(encoder, "templates", None)
         self._known: dict[tuple[str, ...], np.ndarray] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """What else an encoder may have: `guide_pixels`, `smallest_side`."""
+        if name == "_encoder":  # not set yet, as while it is copied
+            raise AttributeError(name)
+        return getattr(self._encoder, name)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """As `ImageTextEncoder`."""

@@ -336,7 +336,7 @@ class Painting:
         return [value.detach().clone() for value in self._values()]
 
     def _goal_moves(self) -> bool:
-        schedules = [schedule.bounds for schedule in self.weights.values()]
+        schedules = [schedule.bounds for schedule in (*self.weights.values(), self.rivals_weight)]
         start = self.config.start
         return len(self.story.chapters) > 1 or start.pull > 0 or any(low != high for low, high in schedules)
 

@@ -155,6 +155,7 @@ class GuidedConfig:
         if self.stop_after < 0:
             raise ValueError(f"stop_after is {self.stop_after}; it must be at least 0")
         weights = [parse_schedule(self.loss_parts(name)[0]).bounds for name in self.losses]
+        weights.append(parse_schedule(self.rivals.weight).bounds)
         if self.stop_after and (chapters > 1 or any(low != high for low, high in weights)):
             raise ValueError("stop_after compares losses, and a story or weights that change forbid that; leave it out")
 
@@ -163,8 +164,8 @@ class GuidedConfig:
         if self.animation.frames is not None:
             if self.camera.frames:
                 raise ValueError("camera.frames and animation.frames are both given; a video is one or the other")
-            if self.start.picture is not None or self.start.noise != "none":
-                raise ValueError("start has a picture or noise, and the frames are the starts; leave it out")
+            if self.start.picture is not None or self.start.noise != "none" or self.start.colour:
+                raise ValueError("start has a picture, noise or colour, and the frames are the starts; leave it out")
         if self.is_sequence and self.video.of != "becoming":
             raise ValueError(f"video.of is {self.video.of!r}, and the video is of the frames; leave it out")
 

@@ -164,6 +164,8 @@ class _Table:
     """A process, and which of its steps are taken."""
 
     def __init__(self, process: Process, steps: int):
+        if steps > process.steps:
+            raise UsageError(f"steps: {steps} were asked for; this network was trained on {process.steps}")
         self.process, self.table = process, TableProcess.cosine(process.steps)
         even = torch.arange(steps, dtype=torch.float64) * ((process.steps - 1) / (steps - 1))
         self.numbers = [int(k) for k in even.round().flip(0)]

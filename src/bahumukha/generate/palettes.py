@@ -114,9 +114,11 @@ def parse_colour(text: str, option: str = "colour") -> Rgb:
     """One colour -> sRGB from 0 to 255. Raises UsageError."""
     name = "".join(text.lower().split())
     try:
-        return ImageColor.getrgb(NAMES.get(name, name))[:3]
+        red, green, blue = ImageColor.getrgb(NAMES.get(name, name))[:3]
     except ValueError:
         pass
+    else:
+        return min(red, 255), min(green, 255), min(blue, 255)  # rgb(300,0,0), as CSS takes it
     close = difflib.get_close_matches(name, [*NAMES, *ImageColor.colormap], 1)
     meant = f"; did you mean {close[0]}?" if close else ""
     raise UsageError(f"{option}: {text.strip()!r} is no colour; write a name as rust, or #rrggbb{meant}")

@@ -7,7 +7,7 @@
     0.05 -> 0.2 at 10%, 0.02 at 75%      a warm-up, then a drop
 
 A comma jumps, an arrow slides in a straight line; a time is a share of the run or a number of iterations, and only
-the last arrow may leave it out. In TOML the same may be a number, or a list [0.1, ["75%", 0.01]] of jumps.
+the last arrow may leave it out. In Python a list of jumps does as well, [0.1, ["75%", 0.01]].
 """
 
 from __future__ import annotations

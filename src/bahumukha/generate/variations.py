@@ -110,6 +110,7 @@ def blended(
     `tries` noises, whose seeds follow each other, that whose strip changes most evenly (`evenness`)."""
     if count < 2:
         raise UsageError(f"pictures: {count} were asked for; a blend has at least 2, its ends")
+    sampling = _of_one_noise(sampling)
     if tries < 1:
         raise UsageError(f"tries: {tries} was given; at least 1 noise is needed")
     shares = torch.linspace(0, 1, count)
@@ -239,6 +240,7 @@ def explored(
     Without `axis` a picture for each of `keep`: with so many of the first principal axes, the rest at the mean of all
     pictures trained on. With it one for each of `amounts`: moved along that axis, from 0, by standard deviations.
     """
+    sampling = _of_one_noise(sampling)
     standard = unclip.decoder.standard
     dim = len(standard.mean)
     z = standard(unclip.embed([picture]))
@@ -293,6 +295,14 @@ def check_count(count: int) -> None:
 def _along(sampling: UnclipSampling) -> UnclipSampling:
     """The way that was gone back."""
     return replace(sampling, decoder=replace(sampling.decoder, sampler="euler"))
+
+
+def _of_one_noise(sampling: UnclipSampling) -> UnclipSampling:
+    """For pictures that are to begin with the same noise and so have the same of everything: ddpm would draw new noise
+    for each of them at its first step; ddim is the same without."""
+    if sampling.decoder.sampler != "ddpm":
+        return sampling
+    return replace(sampling, decoder=replace(sampling.decoder, sampler="ddim"))
 
 
 def _grown(sampling: UnclipSampling, change: float) -> float:

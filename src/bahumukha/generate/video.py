@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -44,6 +45,9 @@ def check_video(path: Path, fps: int | Fraction = FPS) -> None:
         raise UsageError(f"{shown(path)}: a video's name ends in {', '.join(ENDINGS)}")
     if not 1 <= fps <= MOST_FPS:
         raise UsageError(f"fps: {fps} was given; it takes 1 to {MOST_FPS} frames a second")
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise UsageError(f"{shown(path)}: {shown(above)} is a file and no folder; give another place")
     load_av()
 
 
@@ -55,9 +59,9 @@ def write_video(frames: Iterable[np.ndarray], path: str | Path, *, fps: int | Fr
     """
     path = Path(path)
     check_video(path, fps)
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{secrets.token_hex(8)}{path.suffix.lower()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         count = _encode(frames, aside, fps)
         if not count:
             raise UsageError(f"{shown(path)}: there are no frames to make a video of")
@@ -65,7 +69,8 @@ def write_video(frames: Iterable[np.ndarray], path: str | Path, *, fps: int | Fr
     except OSError as error:
         raise UsageError(f"{shown(path)}: cannot be written ({error.strerror or error})") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be none
+            aside.unlink(missing_ok=True)
     return count
 
 

@@ -9,6 +9,11 @@ from torch import Tensor
 from bahumukha.models.vqgan import Codec
 
 
+def as_pictures(pixels: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [-1, 1]."""
+    return pixels.permute(0, 3, 1, 2).float().mul_(2 / 255).sub_(1)
+
+
 class Space(Protocol):
     """Pictures (B, 3, H, W) in [-1, 1] <-> what is diffused, (B, channels, H / downsampling, W / downsampling)."""
 

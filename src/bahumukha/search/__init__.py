@@ -165,7 +165,7 @@ class PictureIndex:
         """
         condition = compile_where(where) if where is not None else None
         terms = _query.parse_query(query, image=image, plus=plus, minus=minus)
-        _check_limits(top, cutoff)
+        check_limits(top, cutoff)
         with self._asking(folders) as (ledger, scopes):
             encoder = self._encoder_of(ledger)
             ledger.require_model(encoder.name, encoder.fingerprint)
@@ -181,10 +181,8 @@ class PictureIndex:
         cutoff: Cutoff = None,
     ) -> Matches:
         """Pictures like `image`, without itself and links to it. One that is indexed is not even opened."""
-        _check_limits(top, cutoff)
-        path = resolved(image)
-        if not is_there(path):
-            raise UsageError(f"no such picture file: {text_of(os.fspath(image))}")
+        check_limits(top, cutoff)
+        path = check_picture(image)
         with self._asking(folders) as (ledger, scopes):
             if self._encoder is not None:
                 encoder = self._encoder_of(ledger)
@@ -260,7 +258,16 @@ def _may_exist(source: str | Path) -> bool:
     return is_url(text) or os.path.exists(text) or any(sign in text for sign in "{*")
 
 
-def _check_limits(top: int | None, cutoff: Cutoff) -> None:
+def check_picture(image: str | Path) -> str:
+    """The path of a picture that is asked about, as the ledger has it. Raises UsageError where it is not there."""
+    path = resolved(image)
+    if not is_there(path):
+        raise UsageError(f"no such picture file: {text_of(os.fspath(image))}")
+    return path
+
+
+def check_limits(top: int | None, cutoff: Cutoff) -> None:
+    """Raises UsageError for what can be no limit of a search."""
     if top is not None and top < 1:
         raise UsageError(f"--top {top}: at least 1 is needed")
     if isinstance(cutoff, str) and cutoff != "auto" or isinstance(cutoff, float) and math.isnan(cutoff):

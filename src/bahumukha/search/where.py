@@ -64,7 +64,8 @@ def _tokens(text: str) -> list[_Token]:
         match = _TOKEN.match(text, at)
         if match is None:
             rest = text[at:].lstrip()
-            raise _error(_Token(rest[:20], "word", end - len(rest.rstrip()) + 1), "quotes must be closed")
+            allowed = "quotes must be closed" if rest[0] in "\"'" else "put a value with such signs in quotes"
+            raise _error(_Token(rest[:20], "word", end - len(rest.rstrip()) + 1), allowed)
         kind = str(match.lastgroup)
         tokens.append(_Token(match[kind], kind, match.start(kind) + 1))
         at = match.end()

@@ -31,7 +31,7 @@ from bahumukha.runtime import thread_count
 from bahumukha.train import processes
 from bahumukha.train.checkpoints import BEST, LAST, RUN, read_checkpoint, read_run, write_run, write_whole
 from bahumukha.train.clip_config import ClipTraining, Start
-from bahumukha.train.config import from_table, to_table
+from bahumukha.train.config import to_table
 from bahumukha.train.loop import Report, train
 from bahumukha.train.objective import ClipObjective
 from bahumukha.train.towers import Locks, rates_of, with_patch_dropout
@@ -284,8 +284,3 @@ def _of_run(out: Path) -> Beginning:
         )
     except Exception as error:  # whatever a file that was edited by hand brings
         raise ModelError(f"{out / RUN}: damaged ({error})") from error
-
-
-def config_of_run(out: Path) -> ClipTraining:
-    """The settings that a run was last started with. Raises ModelError and UsageError."""
-    return from_table(ClipTraining, read_run(out, KIND)["config"], str(out / RUN), out)

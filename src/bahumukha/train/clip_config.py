@@ -10,7 +10,7 @@ from bahumukha.data.augment import AugmentConfig
 from bahumukha.data.pairs import SourceConfig
 from bahumukha.models.clip import ClipConfig
 from bahumukha.train.config import ModelName
-from bahumukha.train.loop import LoopConfig
+from bahumukha.train.loop import LoopConfig, check_best
 
 Storage = Literal["float32", "float16", "int8"]
 
@@ -183,10 +183,7 @@ class ClipTraining:
             raise ValueError("data is empty; give at least one [[data]] with a path")
         if any(share < 0 for share in self.languages.values()):
             raise ValueError("languages: a share is below 0")
-        if self.optimisation.best_score and self.validation is None:
-            raise ValueError("optimisation.best_score needs a [validation] to take the score from")
-        if self.output.weights == "best" and not self.optimisation.best_score:
-            raise ValueError("output.weights is 'best'; name the score in optimisation.best_score")
+        check_best(self.optimisation, self.validation is not None, self.output.weights)
         if self.optimisation.accumulate > 1:
             raise ValueError(
                 "optimisation.accumulate is for losses that are means over pictures; a contrastive batch is divided"

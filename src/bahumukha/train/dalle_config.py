@@ -14,7 +14,7 @@ from bahumukha.nn.masks import Pattern
 from bahumukha.nn.sampling import Sampling
 from bahumukha.train import vqgan_config
 from bahumukha.train.config import ModelName
-from bahumukha.train.loop import LoopConfig
+from bahumukha.train.loop import LoopConfig, check_best
 
 
 @dataclass(frozen=True)
@@ -171,5 +171,4 @@ class DalleTraining:
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("data is empty; give at least one [[data]] with a path")
-        if self.output.weights == "best" and not self.optimisation.best_score:
-            raise ValueError("output.weights is 'best'; name the score in optimisation.best_score")
+        check_best(self.optimisation, self.validation is not None, self.output.weights)

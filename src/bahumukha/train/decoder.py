@@ -11,6 +11,7 @@ pictures become latents in the step.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from bahumukha.errors import UsageError
 from bahumukha.generate.diffusion import SAMPLERS, Guidance, PictureNoise, guided, times_of
 from bahumukha.images import save_image, to_uint8
 from bahumukha.models.denoiser import Condition, Denoiser, DenoiserConfig, flow_loss, velocity_errors
-from bahumukha.models.spaces import Latents, Pixels, Space
+from bahumukha.models.spaces import Latents, Pixels, Space, as_pictures
 from bahumukha.models.text import TextFeatures
 from bahumukha.sheets import contact_sheet
 from bahumukha.train import processes
@@ -117,8 +118,10 @@ class DecoderRun(FolderRun):
         check_sight(start, loaded.sight, self.sight)
         self._draw(loaded.codec)
         self.steps_before = loaded.steps
-        _check_size(self.config.pictures.size, self.space.downsampling * loaded.model.config.patch)
-        return loaded.model
+        size, model = self.config.pictures.size, loaded.model
+        _check_size(size, self.space.downsampling * model.config.patch)
+        model.config = replace(model.config, grid=size // self.space.downsampling)  # what it draws from now on
+        return model
 
     def _fresh(self) -> nn.Module:
         sizes, size = self.config.model, self.config.pictures.size
@@ -140,8 +143,10 @@ class DecoderRun(FolderRun):
         self.codec = codec
         self.space = Latents(load_codec(codec).to(self.device)) if codec else Pixels()
 
-    def _validation(self, judged: list[Embedded]) -> DecoderValidation:
-        """On its own pictures; else a sheet of some that are trained on."""
+    def _validation(self, judged: list[Embedded]) -> DecoderValidation | None:
+        """On its own pictures; else a sheet of some that are trained on; None where neither is asked for."""
+        if not judged and not self.config.sheet.pictures:
+            return None
         mix, most = self.config.captions.languages, self.config.validation.most if self.config.validation else 0
         shown = self.config.sheet.pictures
         parts = [plain_condition(each, mix, max(most, shown)) for each in judged or self.sources[:1]]
@@ -221,11 +226,6 @@ def drawn_with(
     noise = PictureNoise(s.seed, count, (model.config.channels, *grid), device)
     *_, last = SAMPLERS[s.sampler](denoise, noise(), times_of(s.steps), noise)
     return last.x
-
-
-def as_pictures(pixels: Tensor) -> Tensor:
-    """uint8 (n, h, w, 3) -> float32 (n, 3, h, w) in [-1, 1]."""
-    return pixels.permute(0, 3, 1, 2).float().mul_(2 / 255).sub_(1)
 
 
 def plain_condition(embedded: Embedded, mix: Mapping[str, float], most: int) -> tuple[Tensor, Tensor, list[str]]:

@@ -28,7 +28,7 @@ from bahumukha.runtime import stop_signals
 from bahumukha.train import processes
 from bahumukha.train.averaging import WeightMean
 from bahumukha.train.checkpoints import BEST, LAST, random_state, read_checkpoint, set_random_state, write_whole
-from bahumukha.train.optimizers import optimizer_for, rate_at
+from bahumukha.train.optimizers import optimizer_for, rate_at, take_up
 from bahumukha.train.parallel import Copies, Parallel, shared_as
 from bahumukha.train.record import Record
 
@@ -91,6 +91,15 @@ class LoopConfig:
             raise ValueError(f"minutes is {self.minutes}; it must be above 0")
         if not 0 <= self.average < 1:
             raise ValueError(f"average is {self.average}; it must be at least 0 and below 1, as 0.999")
+
+
+def check_best(optimisation: LoopConfig, validates: bool, weights: str) -> None:
+    """Whether the best weights can be told, in a config that says which are wanted, "last" or "best", and whether it
+    has a [validation]. Raises ValueError."""
+    if optimisation.best_score and not validates:
+        raise ValueError("optimisation.best_score needs a [validation] to take the score from")
+    if weights == "best" and not optimisation.best_score:
+        raise ValueError("output.weights is 'best'; name the score in optimisation.best_score")
 
 
 @dataclass(frozen=True)
@@ -187,6 +196,8 @@ def train(
             scores = run.scores(validate) if run.validates_now() else {}
             if scores or run.step % config.log_every == 0:
                 yield run.report(progress, rate, scores)
+        if begun < run.step:
+            run.save()  # whatever the last validation comes to
         scores = run.scores(validate) if begun < run.step != run.validated_at else {}
         if run.window or scores:
             yield run.report(run.progress(), rate_at(run.progress(), run.step, config), scores)
@@ -355,7 +366,7 @@ class _Run:
         state = read_checkpoint(self.out)
         try:
             self.model.load_state_dict(self.shared.scattered(state["model"], self.model.state_dict()))
-            self.optimizer.load_state_dict(state["optimizer"])
+            take_up(self.optimizer, state["optimizer"])
             self.shared.scatter_optimizer(self.optimizer)
             if self.beside is not None and state.get("beside") is not None:
                 self.beside.load_state_dict(state["beside"])

@@ -26,6 +26,18 @@ NUMBERED = re.compile(r"(?:^|\.)(?:blocks|resblocks|layers|stages|layer)\.?(\d+)
 """`blocks.3.attention.qkv.weight`: block 3. The outermost number counts, as in EfficientNet's stages of blocks."""
 
 
+SETTINGS = ("lr", "weight_decay", "betas", "rate")
+"""Of a group of parameters: what a config says and no step changes, or every step sets anew."""
+
+
+def take_up(optimizer: torch.optim.Optimizer | MuonAndAdamW, state: Mapping[str, Any]) -> None:
+    """Load what a checkpoint holds of an optimiser but its settings, which are those of the run that goes on."""
+    asked = [{key: group[key] for key in SETTINGS if key in group} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)  # type: ignore[arg-type]
+    for group, own in zip(optimizer.param_groups, asked, strict=True):
+        group.update(own)
+
+
 def rate_at(progress: float, step: int, config: LoopConfig) -> float:
     """Linear warm-up, then half a cosine down to `final_rate` of the peak."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))

@@ -18,8 +18,10 @@ from bahumukha.data.crops import Crops
 from bahumukha.evaluate.fidelity import psnr
 from bahumukha.models.critic import PatchCritic, adaptive_weight, adversarial_loss, critic_loss
 from bahumukha.models.perceptual import edge_loss
+from bahumukha.models.spaces import as_pictures
 from bahumukha.models.vqgan import Codec
 from bahumukha.train import processes
+from bahumukha.train.optimizers import take_up
 from bahumukha.train.vqgan_config import CriticConfig, ReconstructionConfig
 
 MEMORY = 0.99
@@ -31,8 +33,7 @@ FLOOR = 4e-4
 
 def pixels_of(batch: Crops, device: torch.device) -> Tensor:
     """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [-1, 1]."""
-    pixels = torch.from_numpy(batch.pixels).to(device)
-    return pixels.permute(0, 3, 1, 2).float().mul_(2 / 255).sub_(1)
+    return as_pictures(torch.from_numpy(batch.pixels).to(device))
 
 
 def decibels(x: Tensor, made: Tensor) -> Tensor:
@@ -165,7 +166,7 @@ class Reconstruction:
         self.recent.counts.copy_(state["codes"])
         if self.network is not None and "critic" in state:
             self.network.load_state_dict(state["critic"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            take_up(self.optimizer, state["optimizer"])
 
 
 class _KnownGradient(torch.autograd.Function):

@@ -19,7 +19,7 @@ from bahumukha.models.prior import PriorConfig, PriorSizes
 from bahumukha.train import dalle_config
 from bahumukha.train.config import ModelName
 from bahumukha.train.dalle_config import OutputConfig, ValidationConfig
-from bahumukha.train.loop import LoopConfig
+from bahumukha.train.loop import LoopConfig, check_best
 
 __all__ = ["DecoderTraining", "PriorTraining", "Start", "UpsamplerTraining"]
 
@@ -211,10 +211,7 @@ class PartTraining:
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("data is empty; give at least one [[data]] with a path")
-        if self.optimisation.best_score and self.validation is None:
-            raise ValueError("optimisation.best_score needs a [validation] to take the score from")
-        if self.output.weights == "best" and not self.optimisation.best_score:
-            raise ValueError("output.weights is 'best'; name the score in optimisation.best_score")
+        check_best(self.optimisation, self.validation is not None, self.output.weights)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ is learned is what edges look like, not what things are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bahumukha.data.crops import CropBatches, Crops, middle
-from bahumukha.data.decoded import decoded_pictures
+from bahumukha.data.decoded import decoded_pictures, some_of
 from bahumukha.data.pairs import SourceConfig
 from bahumukha.errors import UsageError
 from bahumukha.images import save_image, to_uint8
 from bahumukha.models.degradation import degraded
 from bahumukha.models.denoiser import Condition, Denoiser, DenoiserConfig, enlarged, flow_loss
+from bahumukha.models.spaces import as_pictures
 from bahumukha.runtime import thread_count
 from bahumukha.sheets import contact_sheet
 from bahumukha.train import processes
 from bahumukha.train.dalle_config import Start
-from bahumukha.train.decoder import as_pictures, drawn_with
+from bahumukha.train.decoder import drawn_with
 from bahumukha.train.reconstruction import decibels
 from bahumukha.train.runs import SHEETS, FolderRun, listed
 from bahumukha.train.unclip_config import SheetConfig, UpsamplerTraining
@@ -74,7 +76,7 @@ class UpsamplerRun(FolderRun):
         options = config.validation
         judged = [p for source in options.sources for p in self._decoded(source, options.most)] if options else []
         shown = judged or [picture for pictures in self.pictures for picture in pictures[: config.sheet.pictures]]
-        self.validation = UpsamplerValidation(self, judged, _some(shown, config.sheet.pictures), config.sheet)
+        self.validation = UpsamplerValidation(self, judged, some_of(shown, config.sheet.pictures), config.sheet)
 
     def losses(self, batch: Crops) -> dict[str, Tensor]:
         """See `models.denoiser.flow_loss`."""
@@ -107,6 +109,7 @@ class UpsamplerRun(FolderRun):
                 raise UsageError(f"pictures.factor: {sizes.init} makes pictures {loaded.factor} times as large")
             self.steps_before = loaded.steps
             patch, model = loaded.model.config.patch, loaded.model
+            model.config = replace(model.config, grid=p.size)  # what it draws from now on
         else:
             patch = sizes.patch
             model = Denoiser(sizes.sized(grid=p.size)) if p.size % patch == 0 else None  # type: ignore[assignment]
@@ -166,9 +169,3 @@ class UpsamplerValidation:
 def shrunk(x: Tensor, factor: int) -> Tensor:
     """(B, 3, H, W) -> (B, 3, H / factor, W / factor): means of squares."""
     return F.avg_pool2d(x, factor)
-
-
-def _some(pictures: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """At most `count`, chosen at random but always the same."""
-    chosen = np.random.default_rng(SEED).permutation(len(pictures))[:count]
-    return [pictures[int(i)] for i in sorted(chosen)]

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from bahumukha.data.crops import CropBatches
-from bahumukha.data.decoded import decoded_pictures
+from bahumukha.data.decoded import decoded_pictures, some_of
 from bahumukha.errors import ModelError, UsageError
 from bahumukha.models.vqgan import Codec, build_codec
 from bahumukha.runtime import thread_count
@@ -122,8 +122,8 @@ class VqganRun:
         judged: list[np.ndarray] = []
         if options is not None:
             judged = [picture for source in options.sources for picture in self._decoded(source, options.most)]
-        seen = [picture for pictures in self.pictures for picture in _some(pictures, sheet)]
-        shown = _some(judged or seen, sheet)
+        seen = [picture for pictures in self.pictures for picture in some_of(pictures, sheet)]
+        shown = some_of(judged or seen, sheet)
         return CodecValidation(judged, shown, self.config.batch.sizes, self.out, lambda: self.objective.steps)
 
     def _write_down(self) -> None:
@@ -155,12 +155,6 @@ class VqganRun:
             f"{'with' if c.critic else 'without'} a critic, {weights:.1f} M weights, a code for each "
             f"{codec.downsampling} x {codec.downsampling} pixels{best}.\n\n## Data\n\n{data}\n"
         )
-
-
-def _some(pictures: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """At most `count`, chosen at random but always the same."""
-    chosen = np.random.default_rng(DATA_SEED).permutation(len(pictures))[:count]
-    return [pictures[int(i)] for i in sorted(chosen)]
 
 
 def _check_sizes(sizes: Sequence[int], codec: Codec) -> None:

@@ -12,7 +12,7 @@ from bahumukha.models.critic import PatchCriticConfig
 from bahumukha.models.vit_codec import VitCodecConfig
 from bahumukha.models.vqgan import VqganConfig
 from bahumukha.train.config import ModelName
-from bahumukha.train.loop import LoopConfig
+from bahumukha.train.loop import LoopConfig, check_best
 
 
 @dataclass(frozen=True)
@@ -177,10 +177,7 @@ class VqganTraining:
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("data is empty; give at least one [[data]] with a path")
-        if self.optimisation.best_score and self.validation is None:
-            raise ValueError("optimisation.best_score needs a [validation] to take the score from")
-        if self.output.weights == "best" and not self.optimisation.best_score:
-            raise ValueError("output.weights is 'best'; name the score in optimisation.best_score")
+        check_best(self.optimisation, self.validation is not None, self.output.weights)
         if self.critic is not None and min(self.batch.sizes) < (least := self.critic.network.smallest_side):
             raise ValueError(
                 f"batch.sizes: this critic takes {least} pixels or more; give [critic.network] fewer layers"

@@ -203,6 +203,8 @@ class JobQueue:
         with self._lock:
             job = self._current
             self._is_killed = False
+            if code == 0 and self._worker.is_running:
+                return  # the next one was started before this one's end was heard of, and has the job
             if code == 0 and job is not None and not job.is_over and not self._is_closed:
                 # It left for want of work in the moment in which it got some.
                 self._current = None

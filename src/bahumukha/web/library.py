@@ -100,7 +100,7 @@ class Library:
                 self.close()  # where a server was started again, all connections to it are dead
             raise
         with self._lock:
-            self._idle.append((_identity(self.config.place), ledger))
+            self._idle.append((identity, ledger))
 
     def roots(self, ledger: Store) -> list[str]:
         """The folders, packs and stores of which pictures may be shown."""

@@ -12,6 +12,7 @@ from PIL import Image
 from bahumukha.classify import Label, classify
 from bahumukha.explain import explain, heat_picture, seen
 from bahumukha.images import open_image
+from bahumukha.runtime import thread_count
 from bahumukha.web.config import ServerConfig
 from bahumukha.web.errors import Busy
 from bahumukha.web.library import Library
@@ -27,15 +28,17 @@ class Looker:
     def __init__(self, config: ServerConfig, library: Library, searcher: Searcher) -> None:
         self.config, self.library, self.searcher = config, library, searcher
         self._turn = threading.Lock()
+        self._opening = threading.BoundedSemaphore(thread_count())
         self._waiting = threading.BoundedSemaphore(WAITING)
 
     def read(self, data: bytes, at_least: int | None) -> Image.Image:
         """A picture that was sent. Raises ImageError, also for one of more pixels than is allowed."""
-        return open_image(data, at_least=at_least, max_pixels=self.config.upload_pixels)
+        with self._opening:  # a picture of the size that is allowed takes a gigabyte while it is opened
+            return open_image(data, at_least=at_least, max_pixels=self.config.upload_pixels)
 
     def indexed(self, id: int, at_least: int | None) -> Image.Image:
         """A picture of the index. Raises NotFound, ImageError."""
-        with self.library.opened(self.library.picture(id)) as file:
+        with self.library.opened(self.library.picture(id)) as file, self._opening:
             return open_image(file, at_least=at_least)
 
     def classify(self, image: Image.Image, labels: Sequence[str]) -> list[Label]:

@@ -45,6 +45,11 @@ class WorkerProcess:
             except (BrokenPipeError, ValueError):
                 return
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a child, as far as is known."""
+        return self._process is not None
+
     def kill(self) -> None:
         """At once; `gone` is called when it has ended."""
         process = self._process

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from bahumukha.errors import ModelError
 from bahumukha.models.vqgan import Codec, build_codec
 from bahumukha.zoo.checkpoints import read_tensors
 from bahumukha.zoo.folder import CONFIG, FORMAT, WEIGHTS, find, read_json
+from bahumukha.zoo.tokens import halved
 
 KIND = "vqgan"
 
@@ -62,7 +62,7 @@ def save_codec(
 
     state = {key: value.detach().cpu().contiguous() for key, value in codec.state_dict().items()}
     if weights == "float16":
-        state = {key: _halved(key, value) for key, value in state.items()}
+        state = {key: halved(key, value) for key, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(state, folder / WEIGHTS)
     config = {"format": FORMAT, "kind": KIND, "name": name, "architecture": asdict(codec.config), "steps": steps}
@@ -91,12 +91,3 @@ def fill(codec: Codec, state: Mapping[str, Tensor], source: str) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{source}: the weights do not fit this architecture ({reason})") from error
-
-
-def _halved(name: str, tensor: Tensor) -> Tensor:
-    if not tensor.is_floating_point():
-        return tensor
-    half = tensor.half()
-    if not torch.equal(half.isfinite(), tensor.isfinite()):
-        raise ModelError(f"{name} has numbers that float16 cannot hold; save the codec with weights float32")
-    return half

@@ -86,7 +86,10 @@ def find(name: str | Path) -> Path:
     models = available()
     if isinstance(name, str) and name in models:
         return models[name]
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise ModelError(f"{name}: {error}") from error
     if (folder / CONFIG).is_file():
         return folder
     if folder.is_dir():

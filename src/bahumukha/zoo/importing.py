@@ -15,7 +15,7 @@ from bahumukha import runtime
 from bahumukha.errors import ModelError, UsageError
 from bahumukha.models.clip import Clip, ImageTowerConfig
 from bahumukha.zoo.export import GRAPHS, LEAST_COSINE, Precision, check, export_clip
-from bahumukha.zoo.folder import CARD, STARTER
+from bahumukha.zoo.folder import CARD, CONFIG, STARTER
 from bahumukha.zoo.sources import Imported, read_open_clip, read_transformers
 
 TEMPLATES = ("a photo of a {}.",)
@@ -37,6 +37,7 @@ def import_model(
     `weights`: a checkpoint to take for OpenCLIP's ARCHITECTURE or ARCHITECTURE/TAG. `tokenizer`: a tokenizer.json or
     spiece.model, where the model needs one that is not on this machine. `precision`: of the ONNX graphs.
     """
+    tokenizer = tokenizer and tokenizer.expanduser()
     is_folder = Path(source).expanduser().is_dir()
     if is_folder and weights is not None:
         raise UsageError(f"--weights goes with a name of OpenCLIP; {source} is a folder, which has its own weights")
@@ -86,16 +87,24 @@ def build(read: Imported) -> Clip:
 def aside(target: Path) -> Iterator[Path]:
     """A folder to fill, renamed to `target` when the block ends well, and gone when it does not.
 
-    An older `target` stays until the new one stands.
+    An older `target` stays until the new one stands. Raises UsageError where nothing can be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written ({error.strerror or error})") from error
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as scratch:
-        folder = Path(scratch) / "new"
+        folder, old = Path(scratch) / "new", Path(scratch) / "old"
         folder.mkdir()
         yield folder
         if target.exists():
-            os.replace(target, Path(scratch) / "old")
-        os.replace(folder, target)
+            os.replace(target, old)
+        try:
+            os.replace(folder, target)
+        except OSError:
+            if old.exists():
+                os.replace(old, target)
+            raise
 
 
 def _open_clip_name(source: str, weights: Path | None) -> str:
@@ -107,10 +116,26 @@ def _open_clip_name(source: str, weights: Path | None) -> str:
 def import_target(name: str, replace: bool) -> Path:
     """The folder of a model that is to be imported as `name`. Raises UsageError; ModelError where one is there already
     and it is not to be replaced."""
-    target = runtime.data_home() / "models" / checked_name(name)
-    if target.exists() and not replace:
-        raise ModelError(f"{name}: already imported ({target}); --replace imports it again")
+    home = runtime.data_home() / "models"
+    target = home / checked_name(name)
+    for above in target.relative_to(home).parents:
+        if (home / above / CONFIG).is_file():
+            raise UsageError(f"--name {name}: {above.as_posix()} is a model itself, and models hold no models")
+    check_target(target, replace)
     return target
+
+
+def check_target(target: Path, replace: bool) -> None:
+    """Whether a model may come to stand in this folder: there is none, or one that is to be replaced.
+
+    Raises UsageError for what is there and is no model, which may be anything of the user's; ModelError.
+    """
+    if not target.exists() and not target.is_symlink():
+        return
+    if not (target / CONFIG).is_file():
+        raise UsageError(f"{target}: is there and is no model, so it is not replaced; take another name or folder")
+    if not replace:
+        raise ModelError(f"{target}: a model is there already; --replace puts another in its place")
 
 
 def checked_name(name: str) -> str:

@@ -139,7 +139,7 @@ def _open_clip_tokenizer(architecture: str, text: Mapping[str, Any], config: Cli
             raise ModelError(
                 f"{architecture}: has a vocabulary of {config.text.vocabulary} tokens; add --tokenizer FILE"
             )
-        json_text = given.read_text(encoding="utf-8") if given else vocabulary.clip_tokenizer()
+        json_text = _read_text(given) if given else vocabulary.clip_tokenizer()
         length = config.text.context_length if config.text.attention == "all" else None
         return vocabulary.plain(json_text, length=length, source=given)
     options = dict(text.get("tokenizer_kwargs") or {})
@@ -223,6 +223,8 @@ def _transformers_preprocess(folder: Path, size: int) -> Preprocess:
     resampling = {BILINEAR: "bilinear", BICUBIC: "bicubic"}.get(values.get("resample", BICUBIC))
     if resampling is None:
         raise ModelError(f"{folder}: pictures are resampled by {values['resample']}; bahumukha has bicubic, bilinear")
+    if missing := [key for key in ("image_mean", "image_std") if key not in values]:
+        raise ModelError(f"{folder}: preprocessor_config.json has no {missing[0]}; it belongs to the weights")
     side = values.get("size", size)
     squash = isinstance(side, Mapping) and "height" in side
     resize = side if isinstance(side, int) else side.get("height") or side.get("shortest_edge") or size
@@ -245,7 +247,7 @@ def _transformers_tokenizer(folder: Path, config: ClipConfig, given: Path | None
     if path is None:
         raise ModelError(f"{folder}: has no {TOKENIZER}; put it there, or give --tokenizer FILE")
     if config.text.pool == "end":
-        return vocabulary.plain(path.read_text(encoding="utf-8"), source=path)
+        return vocabulary.plain(_read_text(path), source=path)
     lowered = str(described.get("tokenizer_class")).startswith(("Siglip2", "Gemma"))
     return vocabulary.siglip_tokenizer(
         path,
@@ -283,6 +285,14 @@ def _token(described: Mapping[str, Any], key: str) -> str | None:
     """A special token of `tokenizer_config.json`, which stands there as a text or as an object."""
     value = described.get(key)
     return value.get("content") if isinstance(value, Mapping) else value
+
+
+def _read_text(path: Path) -> str:
+    """Of a tokenizer.json. Raises ModelError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: cannot be read as text; a {TOKENIZER} is needed ({error})") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bahumukha.errors import ModelError
 from bahumukha.models.tokens import TokenTransformer, TokenTransformerConfig
@@ -99,6 +100,16 @@ def rebuilt(build: Callable[[Any], M], data: Mapping[str, Any], folder: Path) ->
     return laid_out_for_sampling(model).eval().requires_grad_(False)
 
 
+def halved(name: str, tensor: Tensor) -> Tensor:
+    """A tensor as float16, where it holds numbers with a point. Raises ModelError for those that are too large."""
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    if not torch.equal(half.isfinite(), tensor.isfinite()):
+        raise ModelError(f"{name} has numbers that float16 cannot hold; save the model with weights float32")
+    return half
+
+
 def write_model(
     model: nn.Module, folder: Path, config: Mapping[str, Any], weights: Literal["float16", "float32"]
 ) -> None:
@@ -107,7 +118,7 @@ def write_model(
 
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     if weights == "float16":
-        state = {key: value.half() for key, value in state.items()}
+        state = {key: halved(key, value) for key, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(state, folder / WEIGHTS)
     text = json.dumps({"format": FORMAT, **config}, indent=1, ensure_ascii=False)

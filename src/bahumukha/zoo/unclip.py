@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bahumukha import runtime
 from bahumukha.errors import ModelError
 from bahumukha.models.denoiser import Denoiser, DenoiserConfig
 from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig
@@ -218,11 +217,13 @@ def put_together(
     Each is named as any model is, or by the folder of the run that trained it. They are copied. Raises ModelError where
     one is of another kind, or prior and decoder belong to different CLIPs; UsageError for a name that cannot be.
     """
-    from bahumukha.zoo.importing import aside, checked_name  # brings graphs and public formats with it
+    from bahumukha.zoo.importing import aside, check_target, import_target  # brings public formats with it
 
-    target = out if out is not None else runtime.data_home() / "models" / checked_name(name)
-    if target.exists() and not replace:
-        raise ModelError(f"{target}: is there already; --replace puts another model in its place")
+    if out is None:
+        target = import_target(name, replace)
+    else:
+        target = out
+        check_target(target, replace)
     kinds = {PRIOR: prior, DECODER: decoder} | ({UPSAMPLER: upsampler} if upsampler is not None else {})
     folders = {part: _trained(given) for part, given in kinds.items()}
     data = {part: read_kind(folder, part, f"the {part} is") for part, folder in folders.items()}

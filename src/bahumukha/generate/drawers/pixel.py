@@ -85,8 +85,10 @@ class PixelDrawer(DrawerOver):
 
 def read_palette(palette: str | Sequence[str] | Sequence[Sequence[float]] | Tensor) -> Tensor:
     """Colours as float32 (N, 3). Raises ValueError unless they are in [0, 1], UsageError for a text it cannot read."""
+    if isinstance(palette, str):
+        return parse_palette(palette)
     if isinstance(palette, Sequence) and palette and all(isinstance(each, str) for each in palette):
-        return parse_palette(palette if isinstance(palette, str) else f"[{','.join(map(str, palette))}]")
+        return parse_palette(f"[{','.join(map(str, palette))}]")
     colours = torch.as_tensor(palette, dtype=torch.float32)
     if colours.dim() != 2 or colours.shape[1] != 3 or not len(colours):
         raise ValueError(f"palette has shape {tuple(colours.shape)}; it takes colours (N, 3)")
