@@ -172,9 +172,12 @@ def test_paths_come_from_standard_input(
     bahu: Any, coloured_pictures: Path, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = "".join(f"{coloured_pictures / name}\n" for name in ("red.png", "blue.jpg"))
-    monkeypatch.setattr("sys.stdin", io.StringIO(paths))
+    name = b"caf\xe9 \xe2\x80\xa8.png"  # not UTF-8, and two lines to Python, not to `find`
+    odd = os.fsencode(coloured_pictures) + b"/" + name
+    shutil.copy(coloured_pictures / "red.png", odd)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(paths.encode() + odd), encoding="utf-8"))
     ran = bahu("classify", "-", "--label", "a", "--label", "b", "--model", tiny_clip, "--json")
-    assert [Path(each["path"]).name for each in ran.objects] == ["red.png", "blue.jpg"]
+    assert [os.fsencode(Path(each["path"]).name) for each in ran.objects] == [b"red.png", b"blue.jpg", name]
 
 
 @pytest.mark.parametrize(

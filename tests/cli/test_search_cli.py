@@ -76,6 +76,17 @@ def test_forget_a_folder_that_is_gone(photos: Path) -> None:
     assert isinstance(bahu("index", photos, "--forget", "--rebuild").exception, UsageError)
 
 
+def test_what_is_wrong_is_said_before_a_folder_is_indexed(photos: Path) -> None:
+    for wrong in (
+        ("search", "blue", photos, "--top", 0),
+        ("search", "blue", photos, "--cutoff", "nan"),
+        ("similar", photos / "green-001.png", photos, "--top", 0),
+        ("similar", photos / "none.png", photos),
+    ):
+        assert isinstance(bahu(*wrong).exception, UsageError)
+    assert "16 added" in bahu("index", photos).stdout, "nothing was indexed by them"
+
+
 def test_search_on_a_new_folder_indexes_it_once_and_never_rescans(photos: Path) -> None:
     (first, *_) = lines(bahu("search", "blue", photos, "--top", 1, "--json"))
     assert first == {"rank": 1, "path": first["path"], "score": first["score"]}

@@ -119,6 +119,26 @@ def test_a_decoder_of_latents_and_without_captions(tmp_path: Path, folder: Path,
     assert (loaded.model.config.channels, loaded.model.config.grid) == (2, 2)
 
 
+@pytest.mark.parametrize("kind", ["decoder", "upsampler"])
+def test_it_goes_on_at_another_size(tmp_path: Path, folder: Path, bahu: Callable[..., Any], kind: str) -> None:
+    load: Any = {"decoder": load_decoder, "upsampler": load_upsampler}[kind]
+    file = config(tmp_path, folder, kind, steps=1)
+    assert bahu("train", kind, file, "--out", tmp_path / "small").code == 0
+    larger = ("--set", "pictures.size=32", "--set", "pictures.cache=" + str(tmp_path / "cache"))
+    more = bahu("train", kind, file, "--init", tmp_path / "small/model", "--out", tmp_path / "large", *larger)
+    assert more.code == 0, more.err
+    assert load(tmp_path / "large/model").model.config.grid == 2 * load(tmp_path / "small/model").model.config.grid
+
+
+def test_neither_judged_nor_shown(tmp_path: Path, folder: Path, bahu: Callable[..., Any]) -> None:
+    file = config(tmp_path, folder, "decoder", steps=1)
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace(text[text.index("[validation]") : text.index("[batch]")], ""), encoding="utf-8")
+    ran = bahu("train", "decoder", file, "--out", tmp_path / "run", "--set", "sheet.pictures=0")
+    assert ran.code == 0, ran.err
+    assert not (tmp_path / "run/samples").exists()
+
+
 @pytest.mark.parametrize("kind", ["prior", "decoder", "upsampler"])
 def test_it_goes_on_as_if_it_had_never_stopped(
     tmp_path: Path, folder: Path, bahu: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: str

@@ -201,3 +201,10 @@ def test_and_or_not_are_those_of_sets(ledger: Ledger, first: str, second: str) -
     assert set(ask(ledger, f"{first} and {second}")) == one & other
     assert set(ask(ledger, f"{first} or {second}")) == one | other
     assert set(ask(ledger, f"{first} and not {second}")) == one - other
+
+
+def test_signs_that_need_quotes_are_said_to() -> None:
+    with pytest.raises(UsageError, match="cannot use '!' .character 11.: put a value with such signs in quotes"):
+        compile_where("name = wow!")
+    with pytest.raises(UsageError, match="quotes must be closed"):
+        compile_where("name = 'wow")

@@ -129,6 +129,17 @@ def test_a_process_that_leaves_as_a_job_comes_is_started_anew(queue: Queue) -> N
     assert first.state == "done" and len(files(queue.folder / first.id)) == 2
 
 
+def test_an_end_that_is_heard_of_late_sends_no_job_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = queue.draw("hang")
+    until(lambda: job.step >= 1)
+    sent: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(queue._worker, "send", sent.append)
+        queue._gone(0, "of the process before this one")
+    assert not sent and job.state == "running"
+    queue.cancel(job.id)
+
+
 def test_the_queue_is_bounded(tmp_path: Path) -> None:
     queue = Queue(tmp_path, most=2)
     try:

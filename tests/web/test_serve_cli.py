@@ -10,11 +10,13 @@ import time
 import urllib.request
 from http.client import HTTPConnection
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from bahumukha.cli import serve
 from bahumukha.search import PictureIndex
+from bahumukha.web.config import ServerConfig
 from bahumukha.zoo.fake import ColourEncoder
 from tests.search.packs import picture_bytes
 from tests.search.pictures import draw
@@ -100,6 +102,13 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path) -> None:
             ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
             assert ran.returncode == 1 and ran.stdout == ""
             assert ran.stderr.count("\n") == 1 and said in ran.stderr
+
+
+def test_a_token_of_any_signs_is_whole_in_the_address() -> None:
+    token = "correct#horse & battery+%41"
+    address = serve._address(ServerConfig(host="::1", token=token), 8000)
+    assert address.startswith("http://[::1]:8000/?token=") and " " not in address
+    assert parse_qs(urlsplit(address).query)["token"] == [token]
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:
