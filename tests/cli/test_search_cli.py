@@ -87,6 +87,16 @@ def test_what_is_wrong_is_said_before_a_folder_is_indexed(photos: Path) -> None:
     assert "16 added" in bahu("index", photos).stdout, "nothing was indexed by them"
 
 
+def test_a_folder_that_never_was_is_not_taken_for_one_that_is_gone(photos: Path) -> None:
+    bahu("index", photos)
+    wrong = bahu("index", photos / "typo")
+    assert isinstance(wrong.exception, UsageError) and "no such file or folder" in str(wrong.exception)
+    for path in (photos / "sub").iterdir():
+        path.unlink()
+    (photos / "sub").rmdir()
+    assert bahu("index", photos / "sub").exit_code == 0, "one that was"
+
+
 def test_search_on_a_new_folder_indexes_it_once_and_never_rescans(photos: Path) -> None:
     (first, *_) = lines(bahu("search", "blue", photos, "--top", 1, "--json"))
     assert first == {"rank": 1, "path": first["path"], "score": first["score"]}
@@ -129,7 +139,7 @@ def test_sheet(photos: Path, tmp_path: Path) -> None:
     assert bahu("search", "blue", photos, "--top", 5, "--sheet", sheet).exit_code == 0
     with Image.open(sheet) as image:
         assert image.format == "PNG" and min(image.size) > 100
-    for wrong in (tmp_path / "out.txt", tmp_path / "no" / "out.png"):
+    for wrong in (tmp_path / "out.txt", sheet / "no" / "out.png"):
         assert isinstance(bahu("search", "blue", "--sheet", wrong).exception, UsageError)
 
 

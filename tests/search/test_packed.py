@@ -89,8 +89,12 @@ def test_rewritten_shard_encodes_only_what_is_new(shard: Path, index: PictureInd
 def test_ranges_and_stars_stand_for_shards(tmp_path: Path, index: PictureIndex) -> None:
     for number in range(3):
         write_tar(tmp_path / f"part-{number:03}.tar", named(range(4 * number, 4 * number + 4)))
-    assert counts(index.index([f"{tmp_path}/part-{{000..001}}.tar"])) == {"added": 8}
+    several = f"{tmp_path}/part-{{000..001}}.tar"
+    assert len(index.unindexed([several])) == 2
+    assert counts(index.index([several])) == {"added": 8}
+    assert index.unindexed([several]) == [] and len(index.search("red", [several], top=100)) == 8
     assert counts(index.index([f"{tmp_path}/part-*.tar"])) == {"added": 4, "unchanged": 8}
+    assert len(index.search("red", [f"{tmp_path}/part-*.tar"], top=100)) == 12
     with pytest.raises(UsageError, match="part-003.tar"):
         index.index([f"{tmp_path}/part-{{000..003}}.tar"])
 

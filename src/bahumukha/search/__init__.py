@@ -27,6 +27,7 @@ from bahumukha.search import index as _index
 from bahumukha.search import query as _query
 from bahumukha.search.duplicates import Duplicates
 from bahumukha.search.engines import Engine, embed_here
+from bahumukha.search.listing import named
 from bahumukha.search.paths import is_there, is_url, resolved, text_of, within
 from bahumukha.search.places import exists, open_store, place_of, ranker
 from bahumukha.search.ranking import Cutoff, Ranking
@@ -135,8 +136,8 @@ class PictureIndex:
         return removed
 
     def unindexed(self, folders: Iterable[str | Path]) -> list[str]:
-        """Those of `folders` that are not in a root indexed to its end, as absolute paths."""
-        paths = [resolved(folder) for folder in folders]
+        """Those of `folders` that are not in a root indexed to its end, as absolute paths. Raises UsageError."""
+        paths = named(folders)
         if not paths or not exists(self.path):
             return paths
         with open_store(self.path) as ledger:
@@ -204,7 +205,7 @@ class PictureIndex:
     @contextmanager
     def _asking(self, folders: Iterable[str | Path]) -> Iterator[tuple[Store, list[str]]]:
         """The ledger, known to hold pictures, and the folders as it names them."""
-        scopes = [resolved(folder) for folder in folders]
+        scopes = named(folders)
         with open_store(self.path) as ledger:
             for scope in scopes:
                 if not ledger.covers(scope):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from bahumukha.data.shards import expand_ranges, shard_paths
 from bahumukha.errors import UsageError
 from bahumukha.search import remote
 from bahumukha.search.packed import Pack
-from bahumukha.search.paths import is_url, pack_of, resolved, text_of, under
+from bahumukha.search.paths import is_url, pack_of, resolved, text_of, under, within
 from bahumukha.search.reading import Work
-from bahumukha.search.records import Row, Store
+from bahumukha.search.records import Root, Row, Store
 from bahumukha.search.remote import Object
 from bahumukha.search.report import IndexProgress, IndexReport
 
@@ -59,8 +59,7 @@ def find_scopes(ledger: Store, sources: Iterable[str | Path], *, everything: boo
             packs.update((pack.path, pack) for pack in _packs(source, name))
             continue
         places.append(name)
-        known = any(under(name, root.path) or under(root.path, name) for root in roots)
-        if not is_url(name) and not os.path.exists(name) and not known:
+        if not is_url(name) and not os.path.exists(name) and not _was_there(ledger, name, roots):
             raise UsageError(f"no such file or folder: {text_of(name)}")
     if everything:
         places += [root.path for root in roots]
@@ -70,6 +69,33 @@ def find_scopes(ledger: Store, sources: Iterable[str | Path], *, everything: boo
     places = outermost(places)
     urls = [place for place in places if is_url(place)]
     return Scopes([place for place in places if not is_url(place)], urls, list(packs.values()))
+
+
+def _was_there(ledger: Store, name: str, roots: Sequence[Root]) -> bool:
+    """Whether anything of what is indexed lay at or below a path that is no more."""
+    if any(under(root.path, name) for root in roots):
+        return True
+    if not any(under(name, root.path) for root in roots):
+        return False
+    condition, values = within([name])
+    return bool(ledger.select(f"SELECT 1 FROM files WHERE {condition} LIMIT 1", values))
+
+
+def named(sources: Iterable[str | Path]) -> list[str]:
+    """Folders, files and packs as the ledger has them; ranges and `*` stand for all packs that they fit.
+
+    Raises UsageError where one of these is missing.
+    """
+    found: list[str] = []
+    for source in sources:
+        name = resolved(source)
+        if pack_of(name) != name or not any(sign in name for sign in "{*"):
+            found.append(name)
+        elif is_url(name):
+            found += expand_ranges(name)
+        else:
+            found += [os.path.realpath(path) for path in shard_paths(Path(name))]
+    return found
 
 
 def _packs(source: str, name: str) -> Iterator[Object]:
