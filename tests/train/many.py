@@ -52,7 +52,7 @@ class Job:
         for report in begun.reports():
             if report.step == self.dies_after:
                 return
-        model = begun.codec if self.kind == "vqgan" else begun.model
+        model = begun.model
         assert not any(hasattr(p, "to_local") for p in model.parameters()), "still sharded"
         if self.export:
             begun.export()

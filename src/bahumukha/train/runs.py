@@ -22,7 +22,7 @@ from bahumukha.train import processes
 from bahumukha.train.checkpoints import BEST, LAST, RUN, read_checkpoint, read_run, write_run, write_whole
 from bahumukha.train.config import to_table
 from bahumukha.train.dalle_config import Start
-from bahumukha.train.loop import Report, train
+from bahumukha.train.loop import Report, Stateful, train
 from bahumukha.zoo.folder import CARD, available, find
 
 MODEL, SHEETS = "model", "samples"
@@ -33,11 +33,13 @@ class FolderRun(ABC):
 
     KIND: ClassVar[str]
     model: Any
-    """The network: `config.to_dict()` is its architecture."""
+    """The network, with its `config`."""
     batches: Any
     validation: Callable[[nn.Module], dict[str, float]] | None = None
     steps_before = 0
     """That the weights had seen before this run."""
+    trained_beside: Stateful | None = None
+    """What else is trained and belongs into the checkpoint."""
 
     def __init__(self, config: Any, out: Path, resume: bool, device: torch.device | None):
         """config: a dataclass of settings with `model`, `batch`, `optimisation` and `output`."""
@@ -65,6 +67,10 @@ class FolderRun(ABC):
     def built(self, architecture: dict[str, Any]) -> nn.Module:
         """The network of a run that is resumed, without its weights. Raises KeyError, TypeError or ValueError."""
 
+    def architecture(self) -> dict[str, Any]:
+        """What `built` takes."""
+        return self.model.config.to_dict()  # type: ignore[no-any-return]
+
     def more(self) -> dict[str, Any]:
         """What `run.json` needs besides the architecture to begin again."""
         return {}
@@ -73,9 +79,17 @@ class FolderRun(ABC):
         """Files of text that the run's folder needs besides, by name."""
         return {}
 
+    def seen(self) -> str:
+        """What the card says of a step."""
+        return f"of {self.settings.batch.size} pictures"
+
     def made_of(self) -> str:
         """What the card says of the network beside the number of its weights, as ", 6000 words"."""
         return ""
+
+    def before_step(self, step: int, progress: float) -> None:
+        """See `train.loop.train`."""
+        self.taken = step + 1
 
     def reports(self) -> Iterator[Report]:
         """Train; see `train.loop.train`."""
@@ -84,7 +98,7 @@ class FolderRun(ABC):
             for name, text in self.beside().items():
                 write_whole(self.out / name, text)
             written = {"kind": self.KIND, "config": to_table(self.settings), "steps_before": self.steps_before}
-            write_run(self.out, written | {"architecture": self.model.config.to_dict()} | self.more())
+            write_run(self.out, written | {"architecture": self.architecture()} | self.more())
         return train(
             self.model,
             self.batches,
@@ -93,7 +107,8 @@ class FolderRun(ABC):
             self.out,
             self.resume,
             validate=self.validation,
-            before_step=self._before_step,
+            before_step=self.before_step,
+            beside=self.trained_beside,
         )
 
     def export(self) -> Path:
@@ -116,7 +131,7 @@ class FolderRun(ABC):
         try:
             self.steps_before = int(self.stored["steps_before"])
             return self.built(self.stored["architecture"])
-        except (KeyError, TypeError, ValueError) as error:  # a file that was edited by hand
+        except (KeyError, TypeError, ValueError, ModelError) as error:  # a file that was edited by hand
             raise ModelError(f"{self.out / RUN}: damaged ({error})") from error
 
     def draws(self, batch: Any) -> Draws:
@@ -128,9 +143,6 @@ class FolderRun(ABC):
         """Ready to learn, on this run's device."""
         return model.train().requires_grad_(True).to(self.device)
 
-    def _before_step(self, step: int, progress: float) -> None:
-        self.taken = step + 1
-
     def _card(self, name: str, steps: int, score: float | None) -> str:
         c, (purpose, data) = self.settings, self.told()
         begun = f"from {c.model.init}" if isinstance(c.model, Start) else "from random weights"
@@ -138,7 +150,7 @@ class FolderRun(ABC):
         weights = sum(p.numel() for p in self.model.parameters()) / 1e6
         return (
             f"---\nlicence: {c.output.licence}\nsummary: {purpose}\n---\n# {name}\n\nTrained with `bahu train "
-            f"{self.KIND}` {begun}: {steps} steps of {c.batch.size} pictures, {weights:.1f} M weights{self.made_of()}"
+            f"{self.KIND}` {begun}: {steps} steps {self.seen()}, {weights:.1f} M weights{self.made_of()}"
             f"{best}.\n\n## Data\n\n{data}\n"
         )
 

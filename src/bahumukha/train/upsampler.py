@@ -40,8 +40,6 @@ from bahumukha.train.unclip_config import SheetConfig, UpsamplerTraining
 from bahumukha.zoo.unclip import load_upsampler, save_upsampler
 
 AT_ONCE = 16
-SEED = 1
-"""Of which pictures are on the sheets: the same for every seed of a run."""
 
 
 class UpsamplerRun(FolderRun):
