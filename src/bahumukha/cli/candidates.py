@@ -132,30 +132,51 @@ def draw_pictures(opened: Callable[[], Artist], out: Path, video: Path | None, a
     config = artist.config
     with stop_signals(lambda: note_line(STOPPING)) as stop:
         drawn = _drawn(artist, stop, films=video is not None)
-    kept = min(config.pictures, len(drawn.images))
-    places: list[int] = list(range(kept))
-    scores: list[float | None] = [None] * kept
-    if artist.ranking is not None:
-        ranked = rank(artist.ranking, drawn.images, config.caption, kept)
-        places, scores = ranked.places.tolist(), [round(float(score), 4) for score in ranked.scores]
+    kept = best_of(config, drawn.images, artist.ranking)
     tiles = []
-    for number, (place, score) in enumerate(zip(places, scores, strict=True)):
-        seed = config.seed if place == 0 else seed_number(config.seed, place)
-        image = Image.fromarray(to_uint8(drawn.images[place]))
+    for number, each in enumerate(kept):
+        image, seed, score = Image.fromarray(to_uint8(drawn.images[each.place])), each.seed, each.score
         path = numbered(out, number) if is_png(out) else free(out / f"{file_name(config.prompt, seed)}.png")
-        # Alone it is the same picture: its random numbers are those of its own seed.
-        own = to_table(replace(config, seed=seed, pictures=1, candidates=1))
-        save_image(image, path, made_by(command, own, **{"with": artist.system, "models": artist.named}))
+        save_image(image, path, made_by(command, each.settings, **{"with": artist.system, "models": artist.named}))
         show(path, seed, time.monotonic() - started, score, as_json)
         tiles.append((image, f"seed {seed}" if score is None else f"seed {seed}\n{score:.3f}"))
     if len(tiles) > 1:
         name = file_name(config.prompt, config.seed)
         save_sheet(tiles, out, name, config.caption, 3 if len(tiles) in (3, 6, 9) else None)
     if video is not None:
+        places = [each.place for each in kept]
         save_video([film[places] for film in drawn.films], video)
     if len(drawn.images) < config.drawn:
-        best = f"the best {kept} of them are kept" if kept > 1 else "the best of them is kept"
+        best = f"the best {len(kept)} of them are kept" if len(kept) > 1 else "the best of them is kept"
         raise Interrupted(f"stopped after {len(drawn.images)} of {config.drawn} candidates; {best}")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A candidate that is kept."""
+
+    place: int
+    """Which one it was."""
+    score: float | None
+    """What it was ranked by; None where nothing ranks."""
+    seed: int | str
+    settings: dict[str, Any]
+    """Alone it is the same picture: its random numbers are those of its own seed."""
+
+
+def best_of(config: CandidatesConfig, images: np.ndarray, ranking: ImageTextEncoder | None) -> list[Kept]:
+    """Of candidates (N, H, W, 3) in [0, 1] as many as are wanted, the best first, or the first ones."""
+    count = min(config.pictures, len(images))
+    places: list[int] = list(range(count))
+    scores: list[float | None] = [None] * count
+    if ranking is not None:
+        ranked = rank(ranking, images, config.caption, count)
+        places, scores = ranked.places.tolist(), [round(float(score), 4) for score in ranked.scores]
+    found = []
+    for place, score in zip(places, scores, strict=True):
+        seed = config.seed if place == 0 else seed_number(config.seed, place)
+        found.append(Kept(place, score, seed, to_table(replace(config, seed=seed, pictures=1, candidates=1))))
+    return found
 
 
 @cache

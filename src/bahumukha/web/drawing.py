@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,27 +64,18 @@ def _best(artist: Artist, settings: Mapping[str, Any], folder: Path) -> Iterator
     """Candidates in batches, then the best of them, best first."""
     from PIL import Image
 
-    from bahumukha.cli.candidates import AT_ONCE, FPS
+    from bahumukha.cli.candidates import AT_ONCE, FPS, best_of
     from bahumukha.cli.pictures import made_by
-    from bahumukha.generate.dalle import rank
-    from bahumukha.generate.guided_config import seed_number
     from bahumukha.generate.video import write_video
     from bahumukha.images import save_image, to_uint8
-    from bahumukha.train.config import to_table
 
     config, started = artist.config, time.monotonic()
     drawn, films = yield from _drawn(artist, AT_ONCE, bool(settings.get("video")))
-    places: list[int] = list(range(config.pictures))
-    scores: list[float | None] = [None] * config.pictures
-    if artist.ranking is not None:
-        ranked = rank(artist.ranking, drawn, config.caption, config.pictures)
-        places, scores = ranked.places.tolist(), [round(float(score), 4) for score in ranked.scores]
-    for number, (place, score) in enumerate(zip(places, scores, strict=True), 1):
-        seed = config.seed if place == 0 else seed_number(config.seed, place)
-        own = to_table(replace(config, seed=seed, pictures=1, candidates=1))
-        image = Image.fromarray(to_uint8(drawn[place]))
-        save_image(image, folder / f"{number}.png", made_by("generate", own, **_with(artist.system, artist.named)))
-        facts = _facts(seed, score, started, image)
+    for number, each in enumerate(best_of(config, drawn, artist.ranking), 1):
+        place, image = each.place, Image.fromarray(to_uint8(drawn[each.place]))
+        made = made_by("generate", each.settings, **_with(artist.system, artist.named))
+        save_image(image, folder / f"{number}.png", made)
+        facts = _facts(each.seed, each.score, started, image)
         if settings.get("video"):
             frames = [_enlarged(frame[place % AT_ONCE]) for frame in films[place // AT_ONCE]]
             write_video(frames, folder / f"{number}.mp4", fps=FPS)
