@@ -54,7 +54,7 @@ def test_the_config_beside_it_is_found_and_the_next_step_is_told(bahu: Any, made
     ran = bahu("models", "import", tmp_path / "tiny.ckpt")
     assert ran.code == 0 and "try: bahu reconstruct PICTURE --model tiny" in ran.out
     again = bahu("models", "import", tmp_path / "tiny.ckpt")
-    assert again.code == 1 and "--replace imports it again" in again.err and again.err.count("\n") == 1
+    assert again.code == 1 and "--replace puts another in its place" in again.err and again.err.count("\n") == 1
     assert bahu("models", "import", tmp_path / "tiny.ckpt", "--replace").code == 0
 
 

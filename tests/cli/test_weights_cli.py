@@ -136,7 +136,7 @@ def test_it_is_listed_and_nothing_is_left_beside_it(bahu: Any, imported: Path, h
 
 def test_it_is_not_imported_twice_unasked(bahu: Any, imported: Path, home: Path) -> None:
     ran = bahu("models", "import", NAME, "--weights", home / "epoch_1.pt")
-    assert ran.code == 1 and "--replace imports it again" in ran.err and ran.err.count("\n") == 1
+    assert ran.code == 1 and "--replace puts another in its place" in ran.err and ran.err.count("\n") == 1
 
 
 # --- what is refused

@@ -134,6 +134,25 @@ def stores(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         store.close()
 
 
+def test_the_last_of_all_are_told_though_others_are_left_out(stores: list[Store]) -> None:
+    """Six suit, five are asked for first and two that do not suit are left out: the server tells all six at once."""
+    vector = np.zeros(DIM, np.float32)
+    vector[0] = 1
+    for store in stores:
+        with store.writing():
+            store.forget("/")
+            for number in range(8):
+                width = 100 if number in (0, 7) else 5000
+                row = vector.astype("<f2").tobytes()
+                store.put(f"/p/{number}.x", number, number, Picture(bytes([number]), None, width, width, embedding=row))
+        ids = {path: row.id for path, row in store.rows_within([]).items()}
+        place = place_of(store.path if hasattr(store, "path") else "postgresql://x/y")
+        ranking = ranker(place).rank(store, vector, compile_where("width > 100"), None, [ids["/p/0.x"], ids["/p/7.x"]])
+        first, _ = ranking.part(store, 0, 5)
+        more, _ = ranking.part(store, 5, 100)
+        assert len(first) == 5 and len(more) == 1 and ranking.total(store) == 6
+
+
 @settings(max_examples=60, deadline=None)
 @given(PICTURES, st.lists(st.integers(-3, 3), min_size=DIM, max_size=DIM).filter(any), CONDITIONS, CUTOFFS, st.data())
 def test_any_pictures_rank_alike(

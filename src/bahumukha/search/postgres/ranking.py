@@ -147,7 +147,7 @@ class Asked:
             self._is_all = len(found[0]) < wanted
         told = {*self._ids, *self.but}
         for id, score in zip(*found, strict=True):
-            if id not in told and len(self._ids) < count:
+            if id not in told and (self._is_all or len(self._ids) < count):  # of all, none is asked for again
                 self._ids.append(id)
                 self._scores.append(score)
 
