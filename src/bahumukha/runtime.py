@@ -34,6 +34,16 @@ def thread_count(threads: int | None = None) -> int:
     return int(asked)
 
 
+def check_place(path: Path, named: str) -> None:
+    """Before the work, that no file is in the way of the folder that `path` is to be in. Raises UsageError.
+
+    named: how a message begins, as "--sheet out/a.png".
+    """
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise UsageError(f"{named}: {above} is a file and no folder; give another place")
+
+
 def data_home() -> Path:
     """Where the user's index lives: BAHUMUKHA_HOME, else the platform's data folder. It may not exist yet."""
     if home := os.environ.get("BAHUMUKHA_HOME", "").strip():

@@ -139,7 +139,7 @@ def test_sheet(photos: Path, tmp_path: Path) -> None:
     assert bahu("search", "blue", photos, "--top", 5, "--sheet", sheet).exit_code == 0
     with Image.open(sheet) as image:
         assert image.format == "PNG" and min(image.size) > 100
-    for wrong in (tmp_path / "out.txt", sheet / "no" / "out.png"):
+    for wrong in (tmp_path / "out.txt", tmp_path / "no" / "out.png", sheet / "no" / "out.png"):
         assert isinstance(bahu("search", "blue", "--sheet", wrong).exception, UsageError)
 
 

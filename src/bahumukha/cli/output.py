@@ -1,4 +1,4 @@
-"""What every command prints, and where: results on stdout, all else on stderr, progress on terminals only."""
+"""What every command prints and writes: results on stdout, all else on stderr, progress on terminals only."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bahumukha.errors import UsageError
+from bahumukha.runtime import check_place
 
 
 def print_json(obj: Any) -> None:
@@ -71,6 +72,4 @@ def check_drawn(option: str, path: Path) -> None:
     """Before the work, that a picture can be written where an option says. Raises UsageError."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"{option} {path}: name it .png, .jpg or .webp")
-    above = next(each for each in path.absolute().parents if each.exists())
-    if not above.is_dir():
-        raise UsageError(f"{option} {path}: {above} is a file and no folder; give another place")
+    check_place(path, f"{option} {path}")

@@ -169,9 +169,8 @@ def search(
         query = None
     pictures = _open(model, db, store)
     _check_sheet(sheet)
-    limit = _cutoff(cutoff)
+    limit = _cutoff(top, cutoff)
     _check(query, image, plus or [], minus or [], where)
-    _check_limits(top, limit)
     _index_if_new(pictures, folders)
     matches = pictures.search(
         query, folders, image=image, plus=plus or [], minus=minus or [], top=top, where=where, cutoff=limit
@@ -191,11 +190,12 @@ def similar(
     json: Json = False,
 ) -> None:
     """Find pictures like a given one."""
+    from bahumukha.search import check_picture
+
     pictures = _open(model, db, store)
     _check_sheet(sheet)
-    limit = _cutoff(cutoff)
-    _check_limits(top, limit)
-    _check_picture(image)
+    limit = _cutoff(top, cutoff)
+    check_picture(image)
     _index_if_new(pictures, folders or [])
     matches = pictures.similar(image, folders or [], top=top, cutoff=limit)
     _show(matches, json=json, sheet=sheet, title=os.path.basename(image), limited=limit is not None)
@@ -310,27 +310,16 @@ def _check(query: str | None, image: Path | None, plus: list[str], minus: list[s
         compile_where(where)
 
 
-def _check_limits(top: int | None, cutoff: str | float | None) -> None:
-    """As `_check`."""
+def _cutoff(top: int | None, text: str | None) -> str | float | None:
+    """The lowest score to show; it and `top` are checked before hours of indexing too."""
     from bahumukha.search import check_limits
 
-    check_limits(top, cutoff)
-
-
-def _check_picture(image: str) -> None:
-    """As `_check`."""
-    from bahumukha.search import check_picture
-
-    check_picture(image)
-
-
-def _cutoff(text: str | None) -> str | float | None:
-    if text is None or text == "auto":
-        return text
     try:
-        return float(text)
+        cutoff = text if text is None or text == "auto" else float(text)
     except ValueError:
         raise UsageError(f"--cutoff {text}: give auto, or the lowest score to show, such as 0.25") from None
+    check_limits(top, cutoff)
+    return cutoff
 
 
 def _is_folder(text: str) -> bool:
@@ -408,8 +397,11 @@ def _group_text(group: Duplicates, *, first: bool) -> str:
 
 
 def _check_sheet(sheet: Path | None) -> None:
-    if sheet is not None:
-        check_drawn("--sheet", sheet)
+    if sheet is None:
+        return
+    check_drawn("--sheet", sheet)
+    if not sheet.absolute().parent.is_dir():
+        raise UsageError(f"--sheet {sheet}: there is no folder {sheet.absolute().parent}")
 
 
 def _draw_sheet(matches: Matches, sheet: Path, title: str | None) -> None:

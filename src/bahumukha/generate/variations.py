@@ -110,9 +110,9 @@ def blended(
     `tries` noises, whose seeds follow each other, that whose strip changes most evenly (`evenness`)."""
     if count < 2:
         raise UsageError(f"pictures: {count} were asked for; a blend has at least 2, its ends")
-    sampling = _of_one_noise(sampling)
     if tries < 1:
         raise UsageError(f"tries: {tries} was given; at least 1 noise is needed")
+    sampling = _of_one_noise(sampling)
     shares = torch.linspace(0, 1, count)
     embeddings = unclip.embed([first, second])
     between = slerp(embeddings[:1].expand(count, -1), embeddings[1:].expand(count, -1), shares)

@@ -15,6 +15,7 @@ import numpy as np
 
 from bahumukha.errors import UsageError
 from bahumukha.images import shown
+from bahumukha.runtime import check_place
 
 ENDINGS = (".mp4", ".mov", ".mkv")
 QUALITY = "18"
@@ -45,9 +46,7 @@ def check_video(path: Path, fps: int | Fraction = FPS) -> None:
         raise UsageError(f"{shown(path)}: a video's name ends in {', '.join(ENDINGS)}")
     if not 1 <= fps <= MOST_FPS:
         raise UsageError(f"fps: {fps} was given; it takes 1 to {MOST_FPS} frames a second")
-    above = next(each for each in path.absolute().parents if each.exists())
-    if not above.is_dir():
-        raise UsageError(f"{shown(path)}: {shown(above)} is a file and no folder; give another place")
+    check_place(path, shown(path))
     load_av()
 
 

@@ -89,24 +89,26 @@ def named(sources: Iterable[str | Path]) -> list[str]:
     found: list[str] = []
     for source in sources:
         name = resolved(source)
-        if pack_of(name) != name or not any(sign in name for sign in "{*"):
-            found.append(name)
-        elif is_url(name):
-            found += expand_ranges(name)
-        else:
-            found += [os.path.realpath(path) for path in shard_paths(Path(name))]
+        several = pack_of(name) == name and any(sign in name for sign in "{*")
+        found += map(resolved, _expanded(os.fspath(source), name)) if several else [name]
     return found
+
+
+def _expanded(source: str, name: str) -> list[str]:
+    """What a name of packs stands for. Raises UsageError when one is missing on this machine."""
+    if is_url(name):
+        return expand_ranges(name)
+    return [str(path) for path in shard_paths(Path(name if source.startswith("file://") else source))]
 
 
 def _packs(source: str, name: str) -> Iterator[Object]:
     """The packs that a name with ranges and `*` stands for. Raises UsageError when one is missing."""
-    if is_url(name):
-        for each in expand_ranges(name):
+    for each in _expanded(source, name):
+        if is_url(name):
             yield from remote.packs(each)
-        return
-    for path in shard_paths(Path(name if source.startswith("file://") else source)):
-        found = os.stat(path)
-        yield Object(os.path.realpath(path), found.st_size, found.st_mtime_ns)
+        else:
+            found = os.stat(each)
+            yield Object(os.path.realpath(each), found.st_size, found.st_mtime_ns)
 
 
 def outermost(paths: Iterable[str]) -> list[str]:

@@ -196,9 +196,10 @@ def train(
             scores = run.scores(validate) if run.validates_now() else {}
             if scores or run.step % config.log_every == 0:
                 yield run.report(progress, rate, scores)
-        if begun < run.step:
+        scores = {}
+        if validate is not None and begun < run.step != run.validated_at:
             run.save()  # whatever the last validation comes to
-        scores = run.scores(validate) if begun < run.step != run.validated_at else {}
+            scores = run.scores(validate)
         if run.window or scores:
             yield run.report(run.progress(), rate_at(run.progress(), run.step, config), scores)
         run.save()

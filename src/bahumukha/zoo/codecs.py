@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from torch import Tensor
 from bahumukha.errors import ModelError
 from bahumukha.models.vqgan import Codec, build_codec
 from bahumukha.zoo.checkpoints import read_tensors
-from bahumukha.zoo.folder import CONFIG, FORMAT, WEIGHTS, find, read_json
-from bahumukha.zoo.tokens import halved
+from bahumukha.zoo.folder import CONFIG, WEIGHTS, find, read_json
+from bahumukha.zoo.tokens import write_model
 
 KIND = "vqgan"
 
@@ -58,15 +57,8 @@ def save_codec(
 
     Raises ModelError where float16 cannot hold a weight.
     """
-    from safetensors.torch import save_file
-
-    state = {key: value.detach().cpu().contiguous() for key, value in codec.state_dict().items()}
-    if weights == "float16":
-        state = {key: halved(key, value) for key, value in state.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(state, folder / WEIGHTS)
-    config = {"format": FORMAT, "kind": KIND, "name": name, "architecture": asdict(codec.config), "steps": steps}
-    (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    config = {"kind": KIND, "name": name, "architecture": asdict(codec.config), "steps": steps}
+    write_model(codec, folder, config, weights)
 
 
 def read_codec_config(folder: Path) -> CodecConfig:

@@ -100,7 +100,7 @@ def rebuilt(build: Callable[[Any], M], data: Mapping[str, Any], folder: Path) ->
     return laid_out_for_sampling(model).eval().requires_grad_(False)
 
 
-def halved(name: str, tensor: Tensor) -> Tensor:
+def _halved(name: str, tensor: Tensor) -> Tensor:
     """A tensor as float16, where it holds numbers with a point. Raises ModelError for those that are too large."""
     if not tensor.is_floating_point():
         return tensor
@@ -113,12 +113,15 @@ def halved(name: str, tensor: Tensor) -> Tensor:
 def write_model(
     model: nn.Module, folder: Path, config: Mapping[str, Any], weights: Literal["float16", "float32"]
 ) -> None:
-    """Write `config.json`, this format's version added, and `model.safetensors` into a folder, new or not."""
+    """Write `config.json`, this format's version added, and `model.safetensors` into a folder, new or not.
+
+    The model stays as it is. Raises ModelError where float16 cannot hold a weight.
+    """
     from safetensors.torch import save_file
 
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     if weights == "float16":
-        state = {key: halved(key, value) for key, value in state.items()}
+        state = {key: _halved(key, value) for key, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(state, folder / WEIGHTS)
     text = json.dumps({"format": FORMAT, **config}, indent=1, ensure_ascii=False)
