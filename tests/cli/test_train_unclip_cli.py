@@ -119,6 +119,25 @@ def test_a_decoder_of_latents_and_without_captions(tmp_path: Path, folder: Path,
     assert (loaded.model.config.channels, loaded.model.config.grid) == (2, 2)
 
 
+def test_a_decoder_sees_what_a_prior_imagines(tmp_path: Path, folder: Path, bahu: Callable[..., Any]) -> None:
+    """With drops of nothing and a share of 1 it sees no picture's own embedding: other weights than without."""
+    assert bahu("train", "prior", config(tmp_path, folder, "prior", steps=1), "--out", tmp_path / "prior").code == 0
+    file, prior = config(tmp_path, folder, "decoder"), f"imagined.prior={tmp_path / 'prior/model'}"
+    common = ["--set", "batch.drop_text=0", "--set", "batch.drop_embedding=0", "--set", "imagined.share=1"]
+    states = []
+    for run, more in (("plain", []), ("imagined", ["--set", prior])):
+        ran = bahu("train", "decoder", file, "--out", tmp_path / run, *common, *more)
+        assert ran.code == 0, ran.err
+        states.append(load_decoder(tmp_path / run / "model").model.state_dict())
+    plain, imagined = states
+    assert any(not torch.allclose(plain[key], imagined[key], atol=1e-5) for key in plain)
+
+    make_clip(tmp_path / "other", seed=1)
+    other = f"pictures.clip={tmp_path / 'other'}"
+    ran = bahu("train", "decoder", file, "--out", tmp_path / "run", "--set", prior, "--set", other)
+    assert ran.code == 1 and "imagined.prior: " in ran.err and "take a prior of that one" in ran.err
+
+
 @pytest.mark.parametrize("kind", ["decoder", "upsampler"])
 def test_it_goes_on_at_another_size(tmp_path: Path, folder: Path, bahu: Callable[..., Any], kind: str) -> None:
     load: Any = {"decoder": load_decoder, "upsampler": load_upsampler}[kind]
@@ -171,6 +190,8 @@ def test_it_goes_on_as_if_it_had_never_stopped(
         ("decoder", "pictures.size=18", "pictures.size: 18 is not a multiple of 4"),
         ("decoder", "model.codec=nix", "no model 'nix'"),
         ("decoder", "times.spread=0", "[times] spread is 0.0"),
+        ("decoder", "imagined.share=2", "[imagined] share is 2.0; it must be from 0 to 1"),
+        ("decoder", "imagined.prior=starter/dalle", "'kind' is 'dalle'; captions become embeddings with a 'prior'"),
         ("upsampler", "pictures.factor=3", "[pictures] factor is 3; it must be at least 2 and divide size"),
         ("upsampler", "pictures.size=20", "pictures.size: 20 is not a multiple of 8"),
         ("upsampler", "degradation.jpeg=2", "[degradation] jpeg is 2.0"),

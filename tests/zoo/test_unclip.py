@@ -26,6 +26,7 @@ from bahumukha.zoo.unclip import (
     save_unclip,
     save_upsampler,
 )
+from tests.tiny_dalle import make_dalle_folder
 from tests.tiny_models import make_clip_folder
 from tests.tiny_unclip import tiny_denoiser, tiny_prior, tiny_token_prior
 
@@ -81,6 +82,29 @@ def test_put_together_under_one_name(parts: Path, data_home: Path) -> None:
     config = folder / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"prior": str(parts / "tokens")}))
     assert load_unclip("mine").prior.steps == 4, "a part may be a model of its own"
+
+
+def test_a_part_may_be_named_by_its_unclip(parts: Path, tmp_path: Path) -> None:
+    save_unclip(tmp_path / "whole", name="whole", prior=parts / "tokens", decoder=parts / "decoder")
+    assert load_prior(tmp_path / "whole").steps == 4 and load_decoder(tmp_path / "whole").steps == 5
+    with pytest.raises(ModelError, match="'kind' is 'unclip'; pictures become larger with a 'upsampler' model"):
+        load_upsampler(tmp_path / "whole")
+
+
+def test_a_sketch_is_named_and_not_copied(parts: Path, tmp_path: Path, data_home: Path) -> None:
+    options: dict[str, Any] = {"prior": parts / "prior", "decoder": parts / "decoder"}
+    folder = put_together(**options, sketch="starter/dalle", name="mine")
+    assert load_unclip("mine").sketch == "starter/dalle" and not (folder / "sketch").exists()
+    assert load_unclip(put_together(**options, name="plain")).sketch == ""
+    dalle = make_dalle_folder(tmp_path / "dalle", "starter/dalle-codec")
+    assert load_unclip(put_together(**options, sketch=str(dalle), name="own")).sketch == str(dalle.resolve())
+    with pytest.raises(ModelError, match="'kind' is 'prior'; sketches are drawn with a 'dalle' model"):
+        put_together(**options, sketch=str(parts / "prior"), name="wrong")
+    assert "wrong" not in available()
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sketch": 3}))
+    with pytest.raises(ModelError, match="'sketch' is 3; it must name a DALL-E, or be left out"):
+        load_unclip("mine")
 
 
 def test_parts_of_different_clips_do_not_fit(parts: Path, tmp_path: Path) -> None:

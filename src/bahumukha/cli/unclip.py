@@ -104,7 +104,7 @@ def _unclip(name: str, prior: str) -> Unclip:
 
     loaded = load_unclip(name)
     if prior:
-        loaded = together(loaded.name, load_prior(prior), loaded.decoder, loaded.upsampler)
+        loaded = together(loaded.name, load_prior(prior), loaded.decoder, loaded.upsampler, loaded.sketch)
     return Unclip.of(loaded)
 
 
@@ -137,6 +137,8 @@ def named(unclip: Unclip, config: NetworksConfig) -> dict[str, str]:
     loaded = unclip.loaded
     steps = {"prior": loaded.prior.steps, "decoder": loaded.decoder.steps}
     steps |= {"upsampler": loaded.upsampler.steps} if loaded.upsampler is not None and config.upsample else {}
+    sketched = bool(loaded.sketch) and isinstance(config, UnclipConfig) and config.sketched
+    steps |= {"sketch": unclip.sketcher.dalle.steps} if sketched and unclip.sketcher is not None else {}
     told = {config.model: ", ".join(f"{part} {count} steps" for part, count in steps.items())}
     told |= {config.prior_model: "prior"} if config.prior_model else {}
     return told | {loaded.decoder.sight.clip: loaded.decoder.sight.fingerprint}

@@ -141,6 +141,9 @@ def put_unclip_together(
     upsampler: Annotated[
         str | None, typer.Argument(metavar="UPSAMPLER", help="The same; without it pictures stay small.")
     ] = None,
+    sketch: Annotated[
+        str, typer.Option(metavar="DALLE", help="A DALL-E that sketches sentences for the decoder to begin with.")
+    ] = "",
     name: Annotated[str, typer.Option(metavar="NAME", help="What to call the model.")] = "unclip",
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write it there (default: among your models).")
@@ -150,11 +153,11 @@ def put_unclip_together(
 ) -> None:
     """Put trained networks together as one unCLIP, for generate --with unclip, vary, blend, edit, inpaint and explore.
 
-    They are copied; prior and decoder must have been trained with the same CLIP.
+    They are copied, but for the DALL-E of --sketch; prior and decoder must have been trained with the same CLIP.
     """
     with _create_extra("unclip"):
         from bahumukha.zoo.unclip import put_together
-    folder = put_together(prior, decoder, upsampler, name=name, out=out, replace=replace)
+    folder = put_together(prior, decoder, upsampler, sketch=sketch, name=name, out=out, replace=replace)
     where = "{}" if out is None else str(out)
     _tell(folder, f"bahu generate 'a red fish' --with unclip --set model={where}", json)
 

@@ -5,6 +5,7 @@
 
 The embedding is a point of CLIP's space: what is in the picture, in which style, about where. The rest, which the
 decoder makes up, is the noise that it begins with. So a picture can be changed by either alone (`generate.variations`).
+A model may name a DALL-E, and the decoder then begins with a sketch of the sentence under noise (`generate.sketch`).
 
 Every picture has random numbers of its own: picture k of `seed` is the one of `seed + k` drawn alone.
 """
@@ -13,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +37,7 @@ from bahumukha.generate.diffusion import (
     times_of,
 )
 from bahumukha.generate.priors import PriorSampling, rows_of, sample_embeddings
+from bahumukha.generate.sketch import Sketcher, SketchSampling
 from bahumukha.generate.upsample import UpsamplerSampling, upsampled
 from bahumukha.models.denoiser import Condition, Denoiser, enlarged
 from bahumukha.models.spaces import Latents, Pixels, Space
@@ -44,8 +47,8 @@ from bahumukha.zoo.unclip import LoadedUnclip, LoadedUpsampler, Sight
 
 Size = tuple[int, int]
 """Width and height, in pixels."""
-NOISE = 1
-"""Part of a seed's random numbers; the prior has the one before, the upsampler the next."""
+NOISE, SKETCHED = 1, 3
+"""Parts of a seed's random numbers; the prior has the one before, the upsampler that between."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class UnclipSampling:
     decoder: DecoderSampling = field(default_factory=DecoderSampling)
     upsampler: UpsamplerSampling | None = field(default_factory=UpsamplerSampling)
     """None leaves pictures small."""
+    sketch: SketchSampling | None = field(default_factory=SketchSampling)
+    """Of sentences, where the model names a DALL-E; None begins with noise."""
 
 
 class Unclip:
@@ -136,6 +141,11 @@ class Unclip:
         codec = loaded.decoder.codec
         space: Space = Latents(load_codec(codec)) if codec else Pixels()
         return cls(loaded, zoo.load(sight.clip), TextReader.load(sight.clip), space)
+
+    @cached_property
+    def sketcher(self) -> Sketcher | None:
+        """What sketches sentences, if the model names it; loaded when first asked for. Raises ModelError."""
+        return Sketcher.load(self.loaded.sketch) if self.loaded.sketch else None
 
     @property
     def decoder(self) -> Denoiser:
@@ -215,7 +225,39 @@ def generate(
     text = unclip.read(captions)
     text = rows_of(text, torch.arange(count) % len(captions))
     embeddings = unclip.imagine(text, count, sampling.prior, seed)
-    return draw(unclip, embeddings, text, grid=grid, sampling=sampling, seed=seed, every=every)
+    options: dict[str, Any] = {"grid": grid, "sampling": sampling, "seed": seed, "every": every}
+    if sampling.sketch is None or unclip.sketcher is None:
+        return draw(unclip, embeddings, text, **options)
+    size = (grid[0] * unclip.space.downsampling, grid[1] * unclip.space.downsampling)
+    drawn = unclip.sketcher.steps(captions, size, count=count, sampling=sampling.sketch, seed=seed)
+    return _from_sketch(unclip, drawn, sampling.sketch, embeddings, text, **options)
+
+
+@torch.no_grad()
+def _from_sketch(
+    unclip: Unclip,
+    drawn: Iterator[Step],
+    sketch: SketchSampling,
+    embeddings: Tensor,
+    text: TextFeatures,
+    *,
+    grid: tuple[int, int],
+    sampling: UnclipSampling,
+    seed: int,
+    every: int,
+) -> Iterator[Step]:
+    """Sketch, then as `draw`; a row of the sketch's codes counts as a denoising."""
+    rest, larger = sketch.rest(sampling.decoder.times), _Enlarging.of(unclip, sampling)
+    after = len(rest) - 1 + (larger.sampling.steps if larger else 0)
+    for step in drawn:
+        pictures = torch.from_numpy(step.images).permute(0, 3, 1, 2) * 2 - 1
+        if (step.index + 1) % every == 0:
+            shown = as_images(larger.roughly(pictures)) if larger else step.images
+            yield Step((step.index + 1) // every - 1, -(-(step.total + after) // every), shown)
+    x = unclip.space.encode(pictures).float()
+    start = torch.lerp(x, PictureNoise(seed, len(x), x.shape[1:], part=SKETCHED)(), sketch.noise)
+    options: dict[str, Any] = {"grid": grid, "sampling": sampling, "seed": seed, "every": every}
+    yield from draw(unclip, embeddings, text, start=start, times=rest, before=step.total, **options)
 
 
 def draw(
@@ -225,6 +267,8 @@ def draw(
     *,
     grid: tuple[int, int] | None = None,
     start: Tensor | None = None,
+    times: Sequence[float] | None = None,
+    before: int = 0,
     known: tuple[Tensor, Tensor] | None = None,
     guidance: float | None = None,
     sampling: UnclipSampling = UnclipSampling(),
@@ -234,6 +278,7 @@ def draw(
     """Pictures of embeddings (B, dim), and captions for each of them if there are any; the rest as `generate` has it.
 
     start: noise to begin with, (B, channels, *grid); of the seeds by default.
+    times: from that of `start` to 0; the settings' by default. before: steps that have led there.
     known: what stays, and a bool mask that is True where it does not, both broadcastable to `start`.
     guidance: in place of the settings'.
     """
@@ -243,8 +288,25 @@ def draw(
     denoise = unclip.denoise(unclip.condition(embeddings, text), s, guidance)
     if known is not None:
         denoise = keeping(denoise, *known)
-    upsampler = unclip.loaded.upsampler if sampling.upsampler is not None else None
-    return _steps(unclip, denoise, x, noise, upsampler, sampling, seed, every)
+    way = list(s.times if times is None else times)
+    return _steps(unclip, denoise, x, noise, way, before, sampling, seed, every)
+
+
+class _Enlarging(NamedTuple):
+    """What makes pictures larger in the end."""
+
+    upsampler: LoadedUpsampler
+    sampling: UpsamplerSampling
+
+    @classmethod
+    def of(cls, unclip: Unclip, sampling: UnclipSampling) -> _Enlarging | None:
+        """None where nothing does."""
+        upsampler, own = unclip.loaded.upsampler, sampling.upsampler
+        return None if upsampler is None or own is None else cls(upsampler, own)
+
+    def roughly(self, pictures: Tensor) -> Tensor:
+        """Half-drawn ones, of the size of finished ones."""
+        return enlarged(pictures, self.upsampler.factor)
 
 
 @torch.no_grad()
@@ -253,29 +315,31 @@ def _steps(
     denoise: Denoise,
     x: Tensor,
     noise: PictureNoise,
-    upsampler: LoadedUpsampler | None,
+    times: Sequence[float],
+    before: int,
     sampling: UnclipSampling,
     seed: int,
     every: int,
 ) -> Iterator[Step]:
     """Decoder, then upsampler; all pictures of the last one's size."""
-    s, large = sampling.decoder, sampling.upsampler
-    calls = s.steps + (large.steps if upsampler is not None and large is not None else 0)
+    larger, drawn_by = _Enlarging.of(unclip, sampling), before + len(times) - 1
+    calls = drawn_by + (larger.sampling.steps if larger else 0)
     total = -(-calls // every)
 
     def step(call: int, pictures: Tensor) -> Step:
         return Step(-(-call // every) - 1, total, as_images(pictures))
 
-    pictures, factor = x, 1 if upsampler is None else upsampler.factor
-    for call, moment in enumerate(SAMPLERS[s.sampler](denoise, x, s.times, noise), 1):
-        is_last = call == s.steps
+    pictures = x
+    for call, moment in enumerate(SAMPLERS[sampling.decoder.sampler](denoise, x, times, noise), before + 1):
+        is_last = call == drawn_by
         if call % every == 0 or is_last:
             pictures = unclip.space.decode(moment.x if is_last else moment.clean)
             if call % every == 0 or call == calls:
-                yield step(call, enlarged(pictures, factor) if factor > 1 else pictures)
-    if upsampler is None or large is None:
+                yield step(call, larger.roughly(pictures) if larger else pictures)
+    if larger is None:
         return
-    for call, drawn in enumerate(upsampled(upsampler, pictures, sampling=large, seed=seed), s.steps + 1):
+    made = upsampled(larger.upsampler, pictures, sampling=larger.sampling, seed=seed)
+    for call, drawn in enumerate(made, drawn_by + 1):
         if call % every == 0 or call == calls:
             yield step(call, drawn)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from bahumukha.generate.candidates import CandidatesConfig
 from bahumukha.generate.priors import PriorSampling
+from bahumukha.generate.sketch import SketchSampling
 from bahumukha.generate.unclip import DecoderSampling, UnclipSampling
 from bahumukha.generate.upsample import UpsamplerSampling
 
@@ -26,6 +27,9 @@ class NetworksConfig:
     upsampler: UpsamplerSampling = field(default_factory=UpsamplerSampling)
     upsample: bool = True
     """Whether pictures are made larger, where the model can."""
+    sketch: SketchSampling = field(default_factory=SketchSampling)
+    sketched: bool = True
+    """Whether the decoder begins with a sketch of the sentence, where the model names a DALL-E."""
     model: str = "starter/unclip"
     prior_model: str = ""
     """Another prior than the model's own, name or folder, as one that draws number by number; "" for its own."""
@@ -33,7 +37,8 @@ class NetworksConfig:
     @property
     def sampling(self) -> UnclipSampling:
         """Of all networks."""
-        return UnclipSampling(self.prior, self.decoder, self.upsampler if self.upsample else None)
+        upsampler, sketch = (self.upsampler if self.upsample else None), (self.sketch if self.sketched else None)
+        return UnclipSampling(self.prior, self.decoder, upsampler, sketch)
 
 
 @dataclass(frozen=True)

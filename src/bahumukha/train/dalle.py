@@ -32,10 +32,10 @@ from bahumukha.train import processes
 from bahumukha.train.dalle_config import DalleTraining, Start
 from bahumukha.train.dalle_validation import DalleValidation, plain_pictures
 from bahumukha.train.dalle_words import alike, bare, begin_with, words_of
-from bahumukha.train.runs import FolderRun, lasting, listed, our_share
+from bahumukha.train.runs import FolderRun, listed, our_share
 from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.dalle import load_dalle, save_dalle
-from bahumukha.zoo.folder import TOKENIZER, find
+from bahumukha.zoo.folder import TOKENIZER, find, lasting
 
 
 class DalleRun(FolderRun):

@@ -24,20 +24,25 @@ from bahumukha.data.embedded import Embedded, PictureBatch, PictureBatches
 from bahumukha.data.wording import plainly_said
 from bahumukha.errors import UsageError
 from bahumukha.generate.diffusion import SAMPLERS, Guidance, PictureNoise, guided, times_of
+from bahumukha.generate.priors import PriorSampling, rows_of, sample_embeddings
 from bahumukha.images import save_image, to_uint8
 from bahumukha.models.denoiser import Condition, Denoiser, DenoiserConfig, flow_loss, velocity_errors
 from bahumukha.models.spaces import Latents, Pixels, Space, as_pictures
 from bahumukha.models.text import TextFeatures
+from bahumukha.nn.draws import Draws
 from bahumukha.sheets import contact_sheet
 from bahumukha.train import processes
-from bahumukha.train.runs import SHEETS, FolderRun, lasting, listed
+from bahumukha.train.runs import SHEETS, FolderRun, listed
 from bahumukha.train.unclip import EmbeddedPart, check_sight, to_fit
 from bahumukha.train.unclip_config import DecoderTraining, SheetConfig, Start
 from bahumukha.zoo.codecs import load_codec
+from bahumukha.zoo.folder import lasting
 from bahumukha.zoo.pytorch import TextReader
-from bahumukha.zoo.unclip import load_decoder, save_decoder
+from bahumukha.zoo.unclip import AnyPrior, load_decoder, load_prior, save_decoder
 
 AT_ONCE = 64
+IMAGINED = PriorSampling(steps=1, guidance=1.0, tries=1)
+"""How a prior is asked in training: for the mean of what a caption may mean, in one call."""
 SEED = 1
 """Of which pictures are judged: the same for every seed of a run."""
 JUDGED_AT = (0.15, 0.35, 0.55, 0.75, 0.95)
@@ -64,6 +69,7 @@ class DecoderRun(FolderRun):
         self.config = config
         part = EmbeddedPart(config.pictures, out, advance)
         self.sight, self.read = part.sight, TextReader.load(config.pictures.clip, device=str(self.device))
+        self.prior = self._prior()
         self.codec = ""
         self.space: Space = Pixels()
         stored = self.resumed() if resume else self._started()  # what is wrong with it, before all is embedded
@@ -88,11 +94,31 @@ class DecoderRun(FolderRun):
         """See `models.denoiser.flow_loss`."""
         assert batch.pixels is not None
         text = self.read(batch.texts) if self.model.config.text_width else None
-        drops = (batch.without_embedding.to(self.device), batch.without_text.to(self.device))
-        condition = Condition(batch.embeddings.to(self.device), text, *drops)
+        drops, draws = (batch.without_embedding.to(self.device), batch.without_text.to(self.device)), self.draws(batch)
+        embeddings = batch.embeddings.to(self.device)
+        if self.prior is not None and text is not None:
+            embeddings = self._imagined(self.prior, embeddings, text, drops, draws, batch.number)
+        condition = Condition(embeddings, text, *drops)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # codes as the codec itself has them
             x = self.space.encode(as_pictures(batch.pixels).to(self.device)).float()
-        return flow_loss(self.model, x, condition, self.config.times, self.draws(batch))
+        return flow_loss(self.model, x, condition, self.config.times, draws)
+
+    def _imagined(
+        self,
+        prior: AnyPrior,
+        embeddings: Tensor,
+        text: TextFeatures,
+        drops: tuple[Tensor, Tensor],
+        draws: Draws,
+        seed: int,
+    ) -> Tensor:
+        """Embeddings (B, dim), some of them as the prior imagines the caption: what is drawn from in the end."""
+        wanted = draws.uniform(len(embeddings), embeddings) < self.config.imagined.share
+        rows = (wanted & ~drops[0] & ~drops[1]).nonzero()[:, 0]
+        if not len(rows):
+            return embeddings
+        made = sample_embeddings(prior, rows_of(text, rows), count=len(rows), sampling=IMAGINED, seed=seed)
+        return embeddings.index_copy(0, rows, made.to(embeddings))
 
     def save(self, folder: Path, name: str, steps: int) -> None:
         """Of kind `decoder`."""
@@ -108,6 +134,18 @@ class DecoderRun(FolderRun):
     def more(self) -> dict[str, Any]:
         """Whose latents are drawn."""
         return {"codec": self.codec}
+
+    def _prior(self) -> AnyPrior | None:
+        """Whose embeddings are seen besides those of pictures."""
+        if not self.config.imagined.prior:
+            return None
+        loaded = load_prior(self.config.imagined.prior)
+        if loaded.sight.fingerprint != self.sight.fingerprint:
+            raise UsageError(
+                f"imagined.prior: {self.config.imagined.prior} was trained with {loaded.sight.clip} of other weights"
+                " than pictures.clip has; take a prior of that one"
+            )
+        return loaded.model.to(self.device)
 
     def _started(self) -> nn.Module | None:
         """The network to go on from, if there is one."""

@@ -23,7 +23,7 @@ from bahumukha.train.checkpoints import BEST, LAST, RUN, read_checkpoint, read_r
 from bahumukha.train.config import to_table
 from bahumukha.train.dalle_config import Start
 from bahumukha.train.loop import Report, Stateful, train
-from bahumukha.zoo.folder import CARD, available, find
+from bahumukha.zoo.folder import CARD
 
 MODEL, SHEETS = "model", "samples"
 
@@ -158,11 +158,6 @@ class FolderRun(ABC):
 def our_share() -> Share:
     """This process's part in what a run makes of its pictures before the first step."""
     return Share(processes.rank(), processes.count(), processes.wait)
-
-
-def lasting(name: str) -> str:
-    """A name that is good from everywhere: of a model, or of a folder from the root."""
-    return name if name in available() else str(find(name).resolve())
 
 
 def listed(sources: Sequence[SourceConfig], counts: Sequence[int]) -> str:

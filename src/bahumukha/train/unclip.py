@@ -11,9 +11,10 @@ from bahumukha.data.pairs import SourceConfig
 from bahumukha.errors import UsageError
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.runtime import thread_count
-from bahumukha.train.runs import lasting, our_share
+from bahumukha.train.runs import our_share
 from bahumukha.train.unclip_config import PicturesConfig, Start
 from bahumukha.zoo import load
+from bahumukha.zoo.folder import lasting
 from bahumukha.zoo.unclip import Sight
 
 FITTED_ON = 20_000

@@ -71,6 +71,21 @@ class BatchConfig:
 
 
 @dataclass(frozen=True)
+class ImaginedConfig:
+    """[imagined]: embeddings that a prior makes of captions, in place of the pictures' own. A decoder that has seen
+    none believes each number of them, right or wrong, more than the caption."""
+
+    prior: ModelName = ""
+    """Name or folder of a prior, or of an unCLIP, whose prior is then taken; empty for none."""
+    share: float = 0.5
+    """Of the pictures whose caption is seen."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share is {self.share}; it must be from 0 to 1")
+
+
+@dataclass(frozen=True)
 class SheetConfig:
     """[sheet]: pictures beside what is made of them, drawn at every validation into `samples/`."""
 
@@ -234,6 +249,7 @@ class DecoderTraining(PartTraining):
     model: DecoderSizes | Start = field(default_factory=DecoderSizes)
     captions: WordingConfig = field(default_factory=WordingConfig)
     batch: BatchConfig = field(default_factory=lambda: BatchConfig(drop_text=0.5))
+    imagined: ImaginedConfig = field(default_factory=ImaginedConfig)
     times: TimesConfig = field(default_factory=TimesConfig)
     sheet: SheetConfig = field(default_factory=SheetConfig)
 

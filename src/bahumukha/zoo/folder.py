@@ -103,6 +103,11 @@ def find(name: str | Path) -> Path:
     raise ModelError(f"no model {str(name)!r}; available: {listed}; or give the path of a model folder")
 
 
+def lasting(name: str) -> str:
+    """A name that is good from everywhere: of a model, or of a folder from the root. Raises ModelError."""
+    return name if name in available() else str(find(name).resolve())
+
+
 def _model_folders(home: Path, depth: int) -> Iterator[Path]:
     """Folders with a config.json at most `depth` levels below `home`, sorted; models hold no models."""
     if not home.is_dir():

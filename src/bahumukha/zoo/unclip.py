@@ -1,13 +1,15 @@
 """unCLIP on disk: a folder for each of its networks, and one that holds them together.
 
     FOLDER/config.json     {"format": 1, "kind": "unclip", "name": "starter/unclip",
-                            "prior": "prior", "decoder": "decoder", "upsampler": "upsampler"}
+                            "prior": "prior", "decoder": "decoder", "upsampler": "upsampler",
+                            "sketch": "starter/dalle"}
     FOLDER/prior/          {"kind": "prior", "clip": "starter/clip", "fingerprint": "…", "network": "diffusion", …}
     FOLDER/decoder/        {"kind": "decoder", "clip": …, "fingerprint": …, "codec": "starter/vqgan", …}
     FOLDER/upsampler/      {"kind": "upsampler", "factor": 2, …}
 
 Each part has `model.safetensors` and `architecture`, as other models do. A part is named by its folder inside FOLDER,
-or as any model is; "upsampler" may be left out. `clip` names the CLIP whose embeddings a network was trained on and
+or as any model is; "upsampler" may be left out. "sketch" names a DALL-E whose pictures the decoder begins with
+(`generate.sketch`), or is left out. `clip` names the CLIP whose embeddings a network was trained on and
 `fingerprint` tells them from all others: those of prior and decoder must agree. `codec` is "" where pixels are drawn.
 """
 
@@ -25,10 +27,12 @@ from bahumukha.models.denoiser import Denoiser, DenoiserConfig
 from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig
 from bahumukha.models.prior import DiffusionPrior, PriorConfig
 from bahumukha.zoo.cards import Card, read_card
-from bahumukha.zoo.folder import CARD, CONFIG, FORMAT, find
+from bahumukha.zoo.dalle import KIND as DALLE
+from bahumukha.zoo.folder import CARD, CONFIG, FORMAT, available, find, lasting, read_json
 from bahumukha.zoo.tokens import read_kind, rebuilt, write_model
 
 PRIOR, DECODER, UPSAMPLER, UNCLIP = "prior", "decoder", "upsampler", "unclip"
+SKETCH = "sketch"
 TRAINED = "model"
 """Where a training leaves its model, in the folder of the run."""
 Storage = Literal["float16", "float32"]
@@ -44,11 +48,14 @@ class Sight:
     """Of its weights."""
 
 
+AnyPrior = DiffusionPrior | TokenPrior
+
+
 @dataclass(frozen=True)
 class LoadedPrior:
     """A prior of either kind: float32, in eval mode, frozen."""
 
-    model: DiffusionPrior | TokenPrior
+    model: AnyPrior
     sight: Sight
     steps: int
     """Training steps the weights have seen."""
@@ -85,14 +92,16 @@ class LoadedUnclip:
     prior: LoadedPrior
     decoder: LoadedDecoder
     upsampler: LoadedUpsampler | None
+    sketch: str = ""
+    """Name or folder of the DALL-E that draws what the decoder begins with; "" for none."""
 
 
 # --- parts ------------------------------------------------------------------------------------------------
 
 
 def load_prior(name: str | Path) -> LoadedPrior:
-    """The prior called `name` or in a folder. Raises ModelError."""
-    folder = find(name)
+    """The prior called `name` or in a folder, or that of an unCLIP. Raises ModelError."""
+    folder = _own(name, PRIOR)
     data = read_kind(folder, PRIOR, "captions become embeddings with")
     if data.get("network") == "tokens":
         model: Any = rebuilt(lambda values: TokenPrior(TokenPriorConfig.from_dict(values)), data, folder)
@@ -124,8 +133,8 @@ def save_prior(
 
 
 def load_decoder(name: str | Path) -> LoadedDecoder:
-    """The decoder called `name` or in a folder. Raises ModelError."""
-    folder = find(name)
+    """The decoder called `name` or in a folder, or that of an unCLIP. Raises ModelError."""
+    folder = _own(name, DECODER)
     data = read_kind(folder, DECODER, "embeddings become pictures with")
     codec = data.get("codec", "")
     if not isinstance(codec, str):
@@ -144,8 +153,8 @@ def save_decoder(
 
 
 def load_upsampler(name: str | Path) -> LoadedUpsampler:
-    """The upsampler called `name` or in a folder. Raises ModelError."""
-    folder = find(name)
+    """The upsampler called `name` or in a folder, or that of an unCLIP. Raises ModelError."""
+    folder = _own(name, UPSAMPLER)
     data = read_kind(folder, UPSAMPLER, "pictures become larger with")
     factor = data.get("factor")
     if type(factor) is not int or factor < 2:
@@ -173,15 +182,22 @@ def load_unclip(name: str | Path) -> LoadedUnclip:
     data = read_kind(folder, UNCLIP, "pictures of an embedding are drawn with")
     prior, decoder = load_prior(_part(folder, data, PRIOR)), load_decoder(_part(folder, data, DECODER))
     upsampler = load_upsampler(_part(folder, data, UPSAMPLER)) if data.get(UPSAMPLER) else None
-    return together(str(data.get("name", folder.name)), prior, decoder, upsampler)
+    sketch = data.get(SKETCH, "")
+    if not isinstance(sketch, str):
+        raise ModelError(f"{folder / CONFIG}: {SKETCH!r} is {sketch!r}; it must name a DALL-E, or be left out")
+    return together(str(data.get("name", folder.name)), prior, decoder, upsampler, sketch)
 
 
 def together(
-    name: str, prior: LoadedPrior, decoder: LoadedDecoder, upsampler: LoadedUpsampler | None = None
+    name: str,
+    prior: LoadedPrior,
+    decoder: LoadedDecoder,
+    upsampler: LoadedUpsampler | None = None,
+    sketch: str = "",
 ) -> LoadedUnclip:
     """Parts that fit each other. Raises ModelError where prior and decoder are of different CLIPs."""
     check_one_clip(name, prior.sight, decoder.sight)
-    return LoadedUnclip(name, prior, decoder, upsampler)
+    return LoadedUnclip(name, prior, decoder, upsampler, sketch)
 
 
 def check_one_clip(name: str, prior: Sight, decoder: Sight) -> None:
@@ -193,13 +209,17 @@ def check_one_clip(name: str, prior: Sight, decoder: Sight) -> None:
         )
 
 
-def save_unclip(folder: Path, *, name: str, prior: Path, decoder: Path, upsampler: Path | None = None) -> None:
-    """Put folders of parts together as one model, in a folder, new or empty; they are copied and stay as they are."""
+def save_unclip(
+    folder: Path, *, name: str, prior: Path, decoder: Path, upsampler: Path | None = None, sketch: str = ""
+) -> None:
+    """Put folders of parts together as one model, in a folder, new or empty; they are copied and stay as they are.
+    sketch: name of a DALL-E, which is only named."""
     parts = {PRIOR: prior, DECODER: decoder} | ({UPSAMPLER: upsampler} if upsampler is not None else {})
     folder.mkdir(parents=True, exist_ok=True)
     for part, source in parts.items():
         shutil.copytree(source, folder / part)
-    text = json.dumps({"format": FORMAT, "kind": UNCLIP, "name": name} | {part: part for part in parts}, indent=1)
+    config = {"format": FORMAT, "kind": UNCLIP, "name": name} | {part: part for part in parts}
+    text = json.dumps(config | ({SKETCH: sketch} if sketch else {}), indent=1)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
@@ -208,14 +228,16 @@ def put_together(
     decoder: str | Path,
     upsampler: str | Path | None = None,
     *,
+    sketch: str = "",
     name: str = UNCLIP,
     out: Path | None = None,
     replace: bool = False,
 ) -> Path:
     """Trained networks -> one model in a folder `out`, or called `name` among this user's models; returns its folder.
 
-    Each is named as any model is, or by the folder of the run that trained it. They are copied. Raises ModelError where
-    one is of another kind, or prior and decoder belong to different CLIPs; UsageError for a name that cannot be.
+    Each is named as any model is, or by the folder of the run that trained it. They are copied, but for the DALL-E
+    that sketches. Raises ModelError where one is of another kind, or prior and decoder belong to different CLIPs;
+    UsageError for a name that cannot be.
     """
     from bahumukha.zoo.importing import aside, check_target, import_target  # brings public formats with it
 
@@ -229,8 +251,18 @@ def put_together(
     data = {part: read_kind(folder, part, f"the {part} is") for part, folder in folders.items()}
     sights = {part: _sight(data[part], folders[part]) for part in (PRIOR, DECODER)}
     check_one_clip(name, sights[PRIOR], sights[DECODER])
+    if sketch:
+        read_kind(_trained(sketch), DALLE, "sketches are drawn with")
+        sketch = lasting(sketch if sketch in available() else str(_trained(sketch)))
     with aside(target) as folder:
-        save_unclip(folder, name=name, prior=folders[PRIOR], decoder=folders[DECODER], upsampler=folders.get(UPSAMPLER))
+        save_unclip(
+            folder,
+            name=name,
+            prior=folders[PRIOR],
+            decoder=folders[DECODER],
+            upsampler=folders.get(UPSAMPLER),
+            sketch=sketch,
+        )
         (folder / CARD).write_text(_card(name, [read_card(each) for each in folders.values()]), encoding="utf-8")
     return target
 
@@ -246,6 +278,14 @@ def _card(name: str, parts: Sequence[Card]) -> str:
     summary = "; ".join(card.summary.rstrip(".") for card in parts if card.summary)
     texts = "\n\n".join(f"## {card.kind}\n\n{card.text.replace(chr(10) + '#', chr(10) + '##')}" for card in parts)
     return f"---\nlicence: {licences}\nsummary: {summary or 'An unCLIP'}.\n---\n# {name}\n\n{texts}\n"
+
+
+def _own(name: str | Path, part: str) -> Path:
+    """The folder of a part, which is named itself, or by the unCLIP that it is of."""
+    folder = find(name)
+    data = read_json(folder)
+    own = _part(folder, data, part) if data["kind"] == UNCLIP and data.get(part) else folder
+    return find(own)
 
 
 def _part(folder: Path, data: Mapping[str, Any], part: str) -> str | Path:

@@ -1,0 +1,82 @@
+"""What unCLIP's decoder may begin with in place of noise: a sketch of the sentence that DALL-E draws, under noise.
+
+    x_t = (1 - t) sketch + t ε,    and from there the decoder's own way down to t = 0
+
+Noise of t hides what is finer than it (Meng et al. 2021, "SDEdit"): what stands where is DALL-E's, what things look
+like the decoder's. Near 1 nothing is left of the sketch, near 0 it stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bahumukha.errors import UsageError
+from bahumukha.generate.dalle import USUAL
+from bahumukha.generate.dalle import generate as draw_codes
+from bahumukha.models.vqgan import Codec
+from bahumukha.nn.sampling import Sampling
+from bahumukha.protocols import Step
+from bahumukha.zoo.codecs import load_codec
+from bahumukha.zoo.dalle import LoadedDalle, load_dalle
+
+
+@dataclass(frozen=True)
+class SketchSampling:
+    """How sentences are sketched. Raises UsageError for values out of range."""
+
+    noise: float = 0.6
+    """t at which the decoder takes a sketch up, above 0, below 1."""
+    codes: Sampling = USUAL
+    """How DALL-E draws."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.noise) and 0 < self.noise < 1):
+            raise UsageError(f"noise: {self.noise} was given; it takes a number above 0, all of the sketch, below 1")
+
+    def rest(self, times: Sequence[float]) -> list[float]:
+        """Of the decoder's times those from here on."""
+        return [self.noise, *(t for t in times if t < self.noise)]
+
+
+@dataclass(frozen=True)
+class Sketcher:
+    """A DALL-E and its codec."""
+
+    dalle: LoadedDalle
+    codec: Codec
+
+    @classmethod
+    def load(cls, name: str) -> Sketcher:
+        """The DALL-E called `name` or in a folder. Raises ModelError."""
+        dalle = load_dalle(name)
+        return cls(dalle, load_codec(dalle.codec))
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of codes for pictures of a height and a width: of that shape, and no fewer than the model
+        knows."""
+        places = [side / self.codec.downsampling for side in size]
+        larger = max(1.0, *(least / many for least, many in zip(self.dalle.model.config.grid, places, strict=True)))
+        rows, columns = (math.ceil(many * larger - 1e-6) for many in places)
+        return rows, columns
+
+    def steps(
+        self, prompts: Sequence[str], size: tuple[int, int], *, count: int, sampling: SketchSampling, seed: int
+    ) -> Iterator[Step]:
+        """Sketches of a height and a width; a step each row of codes. Picture k of `seed` is that of `seed + k`."""
+        codes: dict[str, object] = {"count": count, "grid": self.grid(size), "sampling": sampling.codes, "seed": seed}
+        for step in draw_codes(self.dalle, self.codec, prompts, **codes):  # type: ignore[arg-type]
+            yield Step(step.index, step.total, _sized(torch.from_numpy(step.images), size).numpy())
+
+
+def _sized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, H, W, 3) in [0, 1], of another height and width."""
+    if tuple(images.shape[1:3]) == size:
+        return images
+    resized = F.interpolate(images.permute(0, 3, 1, 2), size, mode="bicubic", antialias=True, align_corners=False)
+    return resized.clamp(0, 1).permute(0, 2, 3, 1).contiguous()

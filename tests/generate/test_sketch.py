@@ -1,0 +1,108 @@
+"""A sketch by DALL-E is what unCLIP's decoder begins with: as much of it as its noise leaves, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bahumukha.errors import ModelError, UsageError
+from bahumukha.generate.diffusion import times_of
+from bahumukha.generate.priors import PriorSampling
+from bahumukha.generate.sketch import Sketcher, SketchSampling
+from bahumukha.generate.unclip import DecoderSampling, Unclip, UnclipSampling, generate, last
+from bahumukha.generate.upsample import UpsamplerSampling
+from tests.tiny_dalle import make_codec_folder, make_dalle_folder
+from tests.tiny_unclip import tiny_unclip
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FAST = UnclipSampling(PriorSampling(steps=2), DecoderSampling(steps=4), UpsamplerSampling(steps=2))
+
+
+@pytest.fixture(scope="module")
+def dalle(tmp_path_factory: Any) -> Path:
+    folder = tmp_path_factory.mktemp("sketch")
+    return make_dalle_folder(folder / "dalle", str(make_codec_folder(folder / "codec")))
+
+
+def sketched(dalle: Path, **options: Any) -> Unclip:
+    unclip = tiny_unclip(**options)
+    unclip.loaded = replace(unclip.loaded, sketch=str(dalle))
+    return unclip
+
+
+def with_noise(noise: float, steps: int = 4) -> UnclipSampling:
+    return replace(FAST, decoder=DecoderSampling(steps=steps, guidance=1.0), sketch=SketchSampling(noise))
+
+
+@given(st.floats(0.01, 0.99), st.integers(1, 30))
+def test_the_rest_of_the_way_begins_at_the_noise(noise: float, steps: int) -> None:
+    rest = SketchSampling(noise).rest(times_of(steps))
+    assert rest[0] == noise and rest[-1] == 0 and rest == sorted(set(rest), reverse=True)
+    assert len(rest) - 1 <= steps
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0, -1.0, float("nan")])
+def test_noise_that_leaves_all_or_nothing_is_refused(noise: float) -> None:
+    with pytest.raises(UsageError, match="noise: .* it takes a number above 0, all of the sketch, below 1"):
+        SketchSampling(noise)
+
+
+def test_a_sketch_is_of_the_shape_asked_and_no_smaller_than_dalle_knows(dalle: Path) -> None:
+    sketcher = Sketcher.load(str(dalle))  # grids of 4 x 4 codes, 8 pixels each
+    assert [sketcher.grid(size) for size in ((32, 32), (8, 8), (16, 32), (40, 32))] == [(4, 4), (4, 4), (4, 8), (5, 4)]
+    *_, step = sketcher.steps(["a red fish"], (12, 10), count=2, sampling=SketchSampling(), seed=3)
+    assert step.images.shape == (2, 12, 10, 3) and step.images.min() >= 0 and step.images.max() <= 1
+
+
+def test_rows_of_the_sketch_then_the_rest_of_the_steps_at_one_size(dalle: Path) -> None:
+    unclip = sketched(dalle, upsampler=True)
+    whole = list(generate(unclip, "a red fish", sampling=with_noise(0.6)))  # 4 rows; 0.6, 0.5, 0.25, 0; 2 steps
+    assert [(step.index, step.total) for step in whole] == [(i, 9) for i in range(9)]
+    assert {step.images.shape for step in whole} == {(1, 16, 16, 3)}
+    some = list(generate(unclip, "a red fish", sampling=with_noise(0.6), every=4))
+    assert [(step.index, step.total) for step in some] == [(0, 3), (1, 3), (2, 3)]
+    assert np.array_equal(some[1].images, whole[7].images) and np.array_equal(some[2].images, whole[8].images)
+
+
+def test_picture_k_of_a_seed_is_the_one_of_seed_plus_k_alone(dalle: Path) -> None:
+    unclip, sampling = sketched(dalle), with_noise(0.5)
+    together = last(generate(unclip, "a red fish", count=3, sampling=sampling, seed=5))
+    for k in range(3):
+        assert np.allclose(
+            last(generate(unclip, "a red fish", sampling=sampling, seed=5 + k))[0], together[k], atol=1e-3
+        )
+    assert np.abs(together[0] - together[1]).max() > 1e-2
+
+
+def test_little_noise_leaves_the_sketch_and_much_hides_it(dalle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder that takes what it sees for the picture: all that differs is what it began with."""
+    unclip = sketched(dalle)
+    monkeypatch.setattr(
+        unclip.loaded.decoder.model, "clean", lambda x, t, said: x / (1 - t.view(-1, 1, 1, 1)).clamp(0.1)
+    )
+    assert unclip.sketcher is not None
+    *_, step = unclip.sketcher.steps(["a red fish"], (8, 8), count=1, sampling=SketchSampling(), seed=0)
+    far = [
+        np.abs(last(generate(unclip, "a red fish", sampling=with_noise(noise, steps=1))) - step.images).mean()
+        for noise in (0.001, 0.3, 0.9)
+    ]
+    assert far[0] < 0.01 < far[1] < far[2]
+
+
+def test_without_a_sketch_as_before(dalle: Path) -> None:
+    plain = last(generate(tiny_unclip(), "a red fish", sampling=FAST))
+    assert np.array_equal(last(generate(sketched(dalle), "a red fish", sampling=replace(FAST, sketch=None))), plain)
+    assert not np.allclose(last(generate(sketched(dalle), "a red fish", sampling=FAST)), plain, atol=1e-2)
+
+
+def test_a_sketch_by_what_is_no_dalle(dalle: Path) -> None:
+    unclip = sketched(dalle.parent / "codec")
+    with pytest.raises(ModelError, match="'kind' is 'vqgan'; sentences become pictures with a 'dalle' model"):
+        generate(unclip, "a red fish", sampling=FAST)
