@@ -48,7 +48,8 @@ def config(folder: Path, data: Path, more: str = "", *, steps: int = 4, batch: i
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that are not about the model's folder, which takes seconds to write."""
-    from bahumukha.train.clip import MODEL, ClipRun
+    from bahumukha.train.clip import ClipRun
+    from bahumukha.train.runs import MODEL
 
     monkeypatch.setattr(ClipRun, "export", lambda self: self.out / MODEL)
 

@@ -11,17 +11,17 @@ The run's folder holds what `train.loop` writes, and `run.json` (the settings, t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from bahumukha.data.augment import Augment
-from bahumukha.data.batches import PairBatches
+from bahumukha.data.batches import Batch, PairBatches
 from bahumukha.data.lanes import LaneBatches, open_lanes, own_lanes
 from bahumukha.data.pairs import Source, open_source
 from bahumukha.errors import ModelError, UsageError
@@ -29,18 +29,16 @@ from bahumukha.images import Preprocess
 from bahumukha.models.clip import Clip, ClipConfig
 from bahumukha.runtime import thread_count
 from bahumukha.train import processes
-from bahumukha.train.checkpoints import BEST, LAST, RUN, read_checkpoint, read_run, write_run, write_whole
+from bahumukha.train.checkpoints import RUN
 from bahumukha.train.clip_config import ClipTraining, Start
-from bahumukha.train.config import to_table
-from bahumukha.train.loop import Report, train
 from bahumukha.train.objective import ClipObjective
+from bahumukha.train.runs import FolderRun, listed
 from bahumukha.train.towers import Locks, rates_of, with_patch_dropout
-from bahumukha.zoo.folder import CARD, TOKENIZER
+from bahumukha.zoo.folder import TOKENIZER
 
 if TYPE_CHECKING:
     from bahumukha.train.retrieval import RetrievalValidation
 
-MODEL, KIND = "model", "clip"
 TEMPLATES = ("{}", "a photo of a {}.")
 SIGMOID_SCALE = 10.0
 """exp of the temperature that SigLIP starts from (with a bias of -10)."""
@@ -59,22 +57,25 @@ class Beginning:
     weights: dict[str, Tensor] | None
 
 
-class ClipRun:
+class ClipRun(FolderRun):
     """One training run in its folder. Raises UsageError and ModelError, one line each, before the first step."""
+
+    KIND = "clip"
+    model: Clip
 
     def __init__(self, config: ClipTraining, out: Path, *, resume: bool = False, device: torch.device | None = None):
         """`resume`: go on with the run in `out`; without it `out` must hold none."""
-        self.config, self.out, self.resume = config, out, resume
-        self.device = device or torch.device("cpu")
-        if (out / LAST).exists() and not resume:
-            raise UsageError(f"{out}: holds a run already; go on with --resume {out}, or choose another --out")
+        super().__init__(config, out, resume, device)
+        self.config = config
         self.lanes = own_lanes(config.batch.lanes, config.batch.size, *self._place())
         opened = [open_lanes(source, self.lanes, config.batch.lanes) for source in config.data]
         self.sources: list[list[Source]] = [list(lane) for lane in zip(*opened, strict=True)]
         """Those of each of our lanes."""
-        self.beginning = _of_run(out) if resume else _fresh(config, self.sources[0])
+        self.beginning = self._of_run() if resume else _fresh(config, self.sources[0])
+        self.steps_before = self.beginning.steps
         self.model = self._model()
         self.locks = Locks(self.model, config.towers)
+        self.later = self.locks.later
         self.objective = ClipObjective(
             self.model, self.beginning.tokenizer, self.beginning.preprocess, config.loss, config.batch.micro_batches
         )
@@ -82,51 +83,63 @@ class ClipRun:
         self.counts = self._counts()
         self.validation = self._validation()
 
-    def reports(self) -> Iterator[Report]:
-        """Train; see `train.loop.train`."""
-        self._write_down()
-        return train(
-            self.model,
-            self.batches,
-            self.objective,
-            self.config.optimisation,
-            self.out,
-            self.resume,
-            validate=self.validation,
-            before_step=self.locks,
-            rates=rates_of(self.model, self.config.optimisation.layer_decay),
-            later=self.locks.later,
-        )
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """See `train.objective`."""
+        return self.objective(batch)
 
-    def export(self) -> Path:
-        """Write `out/model` (and its card) after the last report; returns it. Only the first process writes."""
+    def before_step(self, step: int, progress: float) -> None:
+        """See `train.loop.train`."""
+        super().before_step(step, progress)
+        self.locks(step, progress)
+
+    def rates(self) -> Mapping[str, float]:
+        """See `FolderRun`."""
+        return rates_of(self.model, self.config.optimisation.layer_decay)
+
+    def save(self, folder: Path, name: str, steps: int) -> None:
+        """Of kind `clip`, its graphs beside it."""
         from bahumukha.zoo.export import export_clip
 
-        output, folder = self.config.output, self.out / MODEL
-        if processes.rank() != 0:
-            return folder
-        state = read_checkpoint(self.out)
-        steps, score = state["step"], None
-        if output.weights == "best":
-            best = read_checkpoint(self.out, BEST)
-            self.model.load_state_dict(best["model"])
-            steps, score = best["step"], best["score"]
+        output = self.config.output
         tokenizer = Tokenizer.from_str(self.beginning.tokenizer.to_str())
         tokenizer.no_padding()
         tokenizer.no_truncation()
         export_clip(
             self.model.cpu().requires_grad_(False),
             folder,
-            name=output.name or self.out.resolve().name,
+            name=name,
             tokenizer=tokenizer.to_str(),
             preprocess=self.beginning.preprocess,
             templates=output.templates or self.beginning.templates,
-            steps=self.beginning.steps + steps,
+            steps=steps,
             image_storage=output.image_storage,
             text_storage=output.text_storage,
         )
-        (folder / CARD).write_text(self._card(steps, score), encoding="utf-8")
-        return folder
+
+    def told(self) -> tuple[str, str]:
+        """For the card."""
+        return f"A CLIP trained on {sum(self.counts)} captioned pictures.", listed(self.config.data, self.counts)
+
+    def seen(self) -> str:
+        """For the card."""
+        return f"{super().seen()}, loss {self.config.loss.kind}"
+
+    def made_of(self) -> str:
+        """For the card."""
+        sizes = self.beginning.architecture
+        return f", {sizes.dim} dimensions, pictures of {sizes.image.size} px"
+
+    def more(self) -> dict[str, Any]:
+        """How pictures are given to it, and labels."""
+        return {"preprocess": self.beginning.preprocess.to_dict(), "templates": list(self.beginning.templates)}
+
+    def beside(self) -> dict[str, str]:
+        """The tokenizer."""
+        return {TOKENIZER: self.beginning.tokenizer.to_str()}
+
+    def built(self, architecture: dict[str, Any]) -> Clip:
+        """See `FolderRun`."""
+        return Clip(ClipConfig.from_dict(architecture))
 
     # --- parts ------------------------------------------------------------------------------------------------
 
@@ -168,7 +181,7 @@ class ClipRun:
     def _model(self) -> Clip:
         """The network with its first weights: those of `model.init`, or random ones from the seed."""
         torch.manual_seed(self.config.optimisation.seed)
-        model = Clip(self.beginning.architecture)
+        model = self.built(self.beginning.architecture.to_dict())
         if self.beginning.weights is not None:
             absent = model.load_state_dict(self.beginning.weights, strict=False).missing_keys
             assert set(absent) <= {"logit_bias"}, absent  # a CLIP that goes on as a SigLIP gets one
@@ -188,36 +201,20 @@ class ClipRun:
             source, self.objective, self.beginning.preprocess, options.most, self.config.batch.size
         )
 
-    def _write_down(self) -> None:
-        if processes.rank() != 0:
-            return
-        self.out.mkdir(parents=True, exist_ok=True)
-        b = self.beginning
-        settings = {
-            "config": to_table(self.config),
-            "architecture": b.architecture.to_dict(),
-            "preprocess": b.preprocess.to_dict(),
-            "templates": list(b.templates),
-            "steps_before": b.steps,
-        }
-        write_whole(self.out / TOKENIZER, b.tokenizer.to_str())
-        write_run(self.out, settings)
-
-    def _card(self, steps: int, score: float | None) -> str:
-        c, model = self.config, self.beginning.architecture
-        begun = f"from {c.model.init}" if isinstance(c.model, Start) else "from random weights"
-        data = "\n".join(
-            f"- {count} pictures of `{Path(source.name).name}`, weight {options.weight:g}"
-            for count, source, options in zip(self.counts, self.sources[0], c.data, strict=True)
-        )
-        best = f"; {c.optimisation.best_score} {score:.4f}" if score is not None else ""
-        return (
-            f"---\nlicence: {c.output.licence}\n"
-            f"summary: A CLIP trained on {sum(self.counts)} captioned pictures.\n---\n"
-            f"# {c.output.name or self.out.resolve().name}\n\n"
-            f"Trained with `bahu train clip` {begun}: {steps} steps of {c.batch.size} pictures, loss {c.loss.kind}, "
-            f"{model.dim} dimensions, pictures of {model.image.size} px{best}.\n\n## Data\n\n{data}\n"
-        )
+    def _of_run(self) -> Beginning:
+        """Everything but the weights, which the checkpoint holds."""
+        stored = self.stored
+        try:
+            return Beginning(
+                ClipConfig.from_dict(stored["architecture"]),
+                Preprocess.from_dict(stored["preprocess"]),
+                tuple(stored["templates"]),
+                Tokenizer.from_file(str(self.out / TOKENIZER)),
+                int(stored["steps_before"]),
+                None,
+            )
+        except Exception as error:  # whatever a file that was edited by hand brings
+            raise ModelError(f"{self.out / RUN}: damaged ({error})") from error
 
 
 # --- where a run begins -----------------------------------------------------------------------------------
@@ -268,19 +265,3 @@ def _tokenizer(config: ClipTraining, sources: list[Source]) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exceptions
         raise UsageError(f"tokenizer.path: {path} is not a tokenizer.json ({error})") from error
-
-
-def _of_run(out: Path) -> Beginning:
-    """Everything but the weights, which the checkpoint holds."""
-    stored = read_run(out, KIND)
-    try:
-        return Beginning(
-            ClipConfig.from_dict(stored["architecture"]),
-            Preprocess.from_dict(stored["preprocess"]),
-            tuple(stored["templates"]),
-            Tokenizer.from_file(str(out / TOKENIZER)),
-            stored["steps_before"],
-            None,
-        )
-    except Exception as error:  # whatever a file that was edited by hand brings
-        raise ModelError(f"{out / RUN}: damaged ({error})") from error

@@ -7,7 +7,7 @@ most, `samples/`, a sheet for each validation.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +38,8 @@ class FolderRun(ABC):
     validation: Callable[[nn.Module], dict[str, float]] | None = None
     steps_before = 0
     """That the weights had seen before this run."""
+    later: tuple[str, ...] = ()
+    """Parameters that are locked at first; see `train.loop.train`."""
     trained_beside: Stateful | None = None
     """What else is trained and belongs into the checkpoint."""
 
@@ -91,6 +93,10 @@ class FolderRun(ABC):
         """See `train.loop.train`."""
         self.taken = step + 1
 
+    def rates(self) -> Mapping[str, float] | None:
+        """Factors of the learning rate by parameter; None where all have the same."""
+        return None
+
     def reports(self) -> Iterator[Report]:
         """Train; see `train.loop.train`."""
         if processes.rank() == 0:
@@ -108,6 +114,8 @@ class FolderRun(ABC):
             self.resume,
             validate=self.validation,
             before_step=self.before_step,
+            rates=self.rates(),
+            later=self.later,
             beside=self.trained_beside,
         )
 
