@@ -17,7 +17,7 @@ from bahumukha.generate.candidates import check_style
 from bahumukha.generate.guided_config import seed_number
 from bahumukha.generate.karlo_config import KarloConfig
 from bahumukha.generate.unclip import Size, Unclip, generate
-from bahumukha.generate.unclip_config import NetworksConfig, UnclipConfig
+from bahumukha.generate.unclip_config import NetworksConfig, SentenceConfig, UnclipConfig
 from bahumukha.protocols import Step
 from bahumukha.runtime import thread_count
 from bahumukha.train.config import from_table
@@ -137,7 +137,7 @@ def named(unclip: Unclip, config: NetworksConfig) -> dict[str, str]:
     loaded = unclip.loaded
     steps = {"prior": loaded.prior.steps, "decoder": loaded.decoder.steps}
     steps |= {"upsampler": loaded.upsampler.steps} if loaded.upsampler is not None and config.upsample else {}
-    sketched = bool(loaded.sketch) and isinstance(config, UnclipConfig) and config.sketched
+    sketched = bool(loaded.sketch) and isinstance(config, SentenceConfig) and config.sketched
     steps |= {"sketch": unclip.sketcher.dalle.steps} if sketched and unclip.sketcher is not None else {}
     told = {config.model: ", ".join(f"{part} {count} steps" for part, count in steps.items())}
     told |= {config.prior_model: "prior"} if config.prior_model else {}

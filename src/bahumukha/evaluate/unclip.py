@@ -24,7 +24,7 @@ from bahumukha.evaluate.drawn import Draw, embedded
 from bahumukha.evaluate.pictures import Progress, quiet
 from bahumukha.generate.priors import PriorSampling, sample_embeddings
 from bahumukha.generate.unclip import Unclip, UnclipSampling, generate, last
-from bahumukha.generate.unclip_config import NetworksConfig
+from bahumukha.generate.unclip_config import SentenceConfig
 from bahumukha.generate.variations import blend, edit, evenness, inpaint, vary
 from bahumukha.images import to_uint8
 from bahumukha.models.embedding_tokens import TokenPrior
@@ -36,7 +36,7 @@ SOURCES_DRAWN = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnclipEvaluation(NetworksConfig):
+class UnclipEvaluation(SentenceConfig):
     """How it is asked. Raises ValueError for values out of range."""
 
     upsample: bool = False

@@ -31,12 +31,12 @@ from bahumukha.nn.sampling import guided as guided_logits
 class PriorSampling:
     """How embeddings are drawn. Raises UsageError for values out of range."""
 
-    steps: int = 5
-    """Of the diffusion prior: few are nearer to the mean of what a caption may mean, which is what is nearest to most
-    pictures. The other kind takes one for each number."""
+    steps: int = 1
+    """Of the diffusion prior: one tells the mean of what a caption may mean, which is what is nearest to most pictures,
+    more draw one meaning of many. The other kind takes a step for each number."""
     sampler: SamplerName = "dpm++"
     """Of the diffusion prior."""
-    guidance: float = 2.0
+    guidance: float = 1.0
     """1 for none, above it closer to the caption."""
     tries: int = 4
     """For each picture; the one that is nearest to the caption is kept."""

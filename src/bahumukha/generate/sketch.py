@@ -30,7 +30,7 @@ from bahumukha.zoo.dalle import LoadedDalle, load_dalle
 class SketchSampling:
     """How sentences are sketched. Raises UsageError for values out of range."""
 
-    noise: float = 0.6
+    noise: float = 0.65
     """t at which the decoder takes a sketch up, above 0, below 1."""
     codes: Sampling = USUAL
     """How DALL-E draws."""

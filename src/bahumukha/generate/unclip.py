@@ -57,7 +57,7 @@ class DecoderSampling:
 
     steps: int = 20
     sampler: SamplerName = "dpm++"
-    guidance: float = 3.0
+    guidance: float = 4.0
     """1 for none, above it closer to the embedding and the caption, and stronger in colour."""
     rescale: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)

@@ -9,7 +9,7 @@ What every system that draws candidates is asked for is in `generate.candidates`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bahumukha.generate.candidates import CandidatesConfig
 from bahumukha.generate.priors import PriorSampling
@@ -27,9 +27,6 @@ class NetworksConfig:
     upsampler: UpsamplerSampling = field(default_factory=UpsamplerSampling)
     upsample: bool = True
     """Whether pictures are made larger, where the model can."""
-    sketch: SketchSampling = field(default_factory=SketchSampling)
-    sketched: bool = True
-    """Whether the decoder begins with a sketch of the sentence, where the model names a DALL-E."""
     model: str = "starter/unclip"
     prior_model: str = ""
     """Another prior than the model's own, name or folder, as one that draws number by number; "" for its own."""
@@ -37,12 +34,25 @@ class NetworksConfig:
     @property
     def sampling(self) -> UnclipSampling:
         """Of all networks."""
-        upsampler, sketch = (self.upsampler if self.upsample else None), (self.sketch if self.sketched else None)
-        return UnclipSampling(self.prior, self.decoder, upsampler, sketch)
+        return UnclipSampling(self.prior, self.decoder, self.upsampler if self.upsample else None, sketch=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceConfig(NetworksConfig):
+    """Pictures of sentences, which may be sketched first."""
+
+    sketch: SketchSampling = field(default_factory=SketchSampling)
+    sketched: bool = True
+    """Whether the decoder begins with a sketch of the sentence, where the model names a DALL-E."""
+
+    @property
+    def sampling(self) -> UnclipSampling:
+        """Of all networks."""
+        return replace(super().sampling, sketch=self.sketch if self.sketched else None)
 
 
 @dataclass(frozen=True)
-class UnclipConfig(NetworksConfig, CandidatesConfig):
+class UnclipConfig(SentenceConfig, CandidatesConfig):
     """Pictures of one sentence, drawn from embeddings of it and ranked. `size` is that of what is saved; where nothing
     is said of candidates, there are as many as are kept."""
 
