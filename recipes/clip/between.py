@@ -37,16 +37,13 @@ def last_solve(text: TextTower, prepared: Prepared, edition: TextTower) -> None:
     """Set the projection."""
     rng = np.random.default_rng(5)
     names = [captions["en"][0] for captions in prepared.texts.names.captions]
-    said: dict[str, list[str]] = {"name": names, "a name": [f"a {name}" for name in names], "told": []}
-    stay: dict[str, list[tuple[str, str]]] = {"kept": [], "shown": prepared.texts.shown}
+    said: dict[str, list[str]] = {"name": names, "a name": [f"a {name}" for name in names], "kept": [], "told": []}
     for _ in range(DRAWS):
-        stay["kept"] += prepared.texts.kept(rng)
+        said["kept"] += prepared.texts.kept(rng)
         said["told"] += prepared.texts.told(rng)[0]
-    said |= {kind: [text for text, _ in texts] for kind, texts in stay.items()}
+    said["shown"] = prepared.texts.shown
     states = {kind: in_parts(text.pooled, prepared.tokenizer, texts, LIMIT) for kind, texts in said.items()}
-    targets = {
-        kind: embed_texts(edition, prepared.tokenizer, [where for _, where in texts]) for kind, texts in stay.items()
-    }
+    targets = {kind: embed_texts(edition, prepared.tokenizer, said[kind]) for kind in ("kept", "shown")}
     targets |= dict.fromkeys(("name", "a name"), prepared.places)
     targets["told"] = F.normalize(text.projection(states["told"]), dim=1).detach()
     kinds = list(said)

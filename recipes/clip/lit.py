@@ -6,8 +6,8 @@ scenes once, and from then on only texts are computed, so that each name is read
     english  the English name of a picture, which belongs where its pictures are (`learn_places`)
     name     any of a picture's captions in any language, which belongs there too
     scene    true statements about scenes, each against the other pictures and against false statements
-    kept     words of WordNet and translations stay where the edition has them; the names of what photographs show, in
-             all languages, belong where it has the English one
+    kept     words of WordNet, translations, and the names of what photographs show, in all languages: they stay where
+             the edition has them
 
     python -m recipes.clip.lit --model src/bahumukha/starter/clip --wordnet FOLDER --translations translations.npz \\
         --pictures PICTURES --scenes SCENES --cache cache --minutes 40 --out runs/lit
@@ -63,17 +63,17 @@ class Weights:
 
     english: int = 224
     name: int = 32
-    scene: int = 56
+    scene: int = 48
     wrong: int = 5
     classes: int = 40
     coarse: int = 40
     noun: int = 16
     translation: int = 56
-    shown: int = 96
+    shown: int = 64
     align: float = 3.0
     distil: float = 1.0
     kept: float = 6.0
-    told: float = 4.0
+    told: float = 2.0
     scale: float = 25.0
 
 
@@ -171,10 +171,10 @@ class Texts:
     ):
         self.names, self.captions, self.translations, self.weights = names, captions, translations, weights
         self.taken: set[str] = set()
-        self.shown: list[tuple[str, str]] = []
+        self.shown: list[str] = []
         for name, own in zip(names.names, names.captions, strict=True):
             if is_shown(captions, name):
-                self.shown += [(each[0], own["en"][0]) for each in own.values()]
+                self.shown += [each[0] for each in own.values()]
             else:
                 self.taken |= {caption.lower() for each in own.values() for caption in each}
         self.scenes = [Scene.from_record(record["scene"]) for record in scenes.records]
@@ -187,18 +187,16 @@ class Texts:
         more, others = self.names.draw(self.weights.name, rng)
         return put + others, np.concatenate([rows, more])
 
-    def kept(self, rng: np.random.Generator) -> list[tuple[str, str]]:
-        """What is to stay, and the text where it is to be: itself, or the English name of what photographs show.
-        Nothing that pictures are called besides."""
+    def kept(self, rng: np.random.Generator) -> list[str]:
+        """What is to stay where it is; nothing that pictures are called."""
         w = self.weights
         texts: list[str] = []
         for kind, count in (("class", w.classes), ("coarse", w.coarse), ("noun", w.noun)):
             texts += self.captions.draw(kind, count, rng)[0]
         texts += [self.translations.texts[i] for i in self.translations.draw(w.translation, rng)]
-        kept = [(text, text) for text in texts]
         if self.shown:
-            kept += [self.shown[i] for i in rng.integers(len(self.shown), size=w.shown)]
-        return [each for each in kept if each[0].lower() not in self.taken]
+            texts += [self.shown[i] for i in rng.integers(len(self.shown), size=w.shown)]
+        return [text for text in texts if text.lower() not in self.taken]
 
     def told(self, rng: np.random.Generator) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Statements about scenes, the scene of each, and whether it is true; the true ones first."""
@@ -227,15 +225,13 @@ class Objective:
         self.edition = copy.deepcopy(text).eval().requires_grad_(False)
 
     def batches(self, seed: int) -> Iterator[dict[str, Tensor]]:
-        """Token ids of all texts; how many are names, how many are kept, and how many are statements; the rest are
-        where the kept ones belong."""
+        """Token ids of all texts; how many are names and how many are kept; the rest are statements."""
         rng = np.random.default_rng(seed)
         while True:
             named, rows = self.texts.named(rng)
             kept = self.texts.kept(rng)
             told, of, true = self.texts.told(rng)
-            texts = [*named, *(text for text, _ in kept), *told, *(where for _, where in kept)]
-            ids, mask = encode_batch(self.tokenizer, texts, limit=LIMIT)
+            ids, mask = encode_batch(self.tokenizer, named + kept + told, limit=LIMIT)
             arrays = {"ids": ids, "mask": mask, "rows": rows, "of": of, "true": true}
             counts = torch.tensor([len(named), len(kept), len(told)])
             yield {key: torch.from_numpy(value) for key, value in arrays.items()} | {"counts": counts}
@@ -243,10 +239,12 @@ class Objective:
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Batch -> losses by name."""
         w, counts = self.weights, batch["counts"].tolist()
-        ids, mask = (batch[key].split([sum(counts), counts[1]]) for key in ("ids", "mask"))
-        named, kept, told = F.normalize(by_length(self.text, ids[0], mask[0], groups=8).float(), dim=1).split(counts)
+        texts = F.normalize(by_length(self.text, batch["ids"], batch["mask"], groups=8).float(), dim=1)
+        named, kept, told = texts.split(counts)
+        _, kept_ids, _ = batch["ids"].split(counts)
+        _, kept_mask, _ = batch["mask"].split(counts)
         with torch.no_grad():
-            stays = F.normalize(by_length(self.edition, ids[1], mask[1]).float(), dim=1)
+            stays = F.normalize(by_length(self.edition, kept_ids, kept_mask).float(), dim=1)
         targets = self.places[batch["rows"]]
         losses = {
             "english": 1 - (named * targets)[: w.english].sum(1).mean(),

@@ -137,8 +137,8 @@ def named(unclip: Unclip, config: NetworksConfig) -> dict[str, str]:
     loaded = unclip.loaded
     steps = {"prior": loaded.prior.steps, "decoder": loaded.decoder.steps}
     steps |= {"upsampler": loaded.upsampler.steps} if loaded.upsampler is not None and config.upsample else {}
-    sketched = bool(loaded.sketch) and isinstance(config, SentenceConfig) and config.sketched
-    steps |= {"sketch": unclip.sketcher.dalle.steps} if sketched and unclip.sketcher is not None else {}
+    sketcher = unclip.sketcher if isinstance(config, SentenceConfig) and config.sketched else None
+    steps |= {"sketch": sketcher.dalle.steps} if sketcher is not None else {}
     told = {config.model: ", ".join(f"{part} {count} steps" for part, count in steps.items())}
     told |= {config.prior_model: "prior"} if config.prior_model else {}
     return told | {loaded.decoder.sight.clip: loaded.decoder.sight.fingerprint}

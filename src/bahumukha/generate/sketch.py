@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,11 +67,19 @@ class Sketcher:
         return rows, columns
 
     def steps(
-        self, prompts: Sequence[str], size: tuple[int, int], *, count: int, sampling: SketchSampling, seed: int
+        self,
+        prompts: Sequence[str],
+        size: tuple[int, int],
+        *,
+        count: int,
+        sampling: SketchSampling,
+        seed: int,
+        every: int = 1,
     ) -> Iterator[Step]:
-        """Sketches of a height and a width; a step each row of codes. Picture k of `seed` is that of `seed + k`."""
-        codes: dict[str, object] = {"count": count, "grid": self.grid(size), "sampling": sampling.codes, "seed": seed}
-        for step in draw_codes(self.dalle, self.codec, prompts, **codes):  # type: ignore[arg-type]
+        """Sketches of a height and a width; a step every `every` rows of codes, and the last. Picture k of `seed` is
+        that of `seed + k`."""
+        options: dict[str, Any] = {"count": count, "grid": self.grid(size), "sampling": sampling.codes, "seed": seed}
+        for step in draw_codes(self.dalle, self.codec, prompts, every=every, **options):
             yield Step(step.index, step.total, _sized(torch.from_numpy(step.images), size).numpy())
 
 

@@ -229,14 +229,16 @@ def generate(
     if sampling.sketch is None or unclip.sketcher is None:
         return draw(unclip, embeddings, text, **options)
     size = (grid[0] * unclip.space.downsampling, grid[1] * unclip.space.downsampling)
-    drawn = unclip.sketcher.steps(captions, size, count=count, sampling=sampling.sketch, seed=seed)
-    return _from_sketch(unclip, drawn, sampling.sketch, embeddings, text, **options)
+    drawn = unclip.sketcher.steps(captions, size, count=count, sampling=sampling.sketch, seed=seed, every=every)
+    rows, _ = unclip.sketcher.grid(size)
+    return _from_sketch(unclip, drawn, rows, sampling.sketch, embeddings, text, **options)
 
 
 @torch.no_grad()
 def _from_sketch(
     unclip: Unclip,
     drawn: Iterator[Step],
+    rows: int,
     sketch: SketchSampling,
     embeddings: Tensor,
     text: TextFeatures,
@@ -246,18 +248,18 @@ def _from_sketch(
     seed: int,
     every: int,
 ) -> Iterator[Step]:
-    """Sketch, then as `draw`; a row of the sketch's codes counts as a denoising."""
+    """Sketch, a step every `every` of its `rows` of codes, then as `draw`; a row counts as a denoising."""
     rest, larger = sketch.rest(sampling.decoder.times), _Enlarging.of(unclip, sampling)
-    after = len(rest) - 1 + (larger.sampling.steps if larger else 0)
+    calls = rows + len(rest) - 1 + (larger.sampling.steps if larger else 0)
     for step in drawn:
         pictures = torch.from_numpy(step.images).permute(0, 3, 1, 2) * 2 - 1
-        if (step.index + 1) % every == 0:
+        if (step.index + 1) * every <= rows:  # the last one may come before its time
             shown = as_images(larger.roughly(pictures)) if larger else step.images
-            yield Step((step.index + 1) // every - 1, -(-(step.total + after) // every), shown)
+            yield Step(step.index, -(-calls // every), shown)
     x = unclip.space.encode(pictures).float()
     start = torch.lerp(x, PictureNoise(seed, len(x), x.shape[1:], part=SKETCHED)(), sketch.noise)
     options: dict[str, Any] = {"grid": grid, "sampling": sampling, "seed": seed, "every": every}
-    yield from draw(unclip, embeddings, text, start=start, times=rest, before=step.total, **options)
+    yield from draw(unclip, embeddings, text, start=start, times=rest, before=rows, **options)
 
 
 def draw(

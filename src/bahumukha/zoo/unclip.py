@@ -28,7 +28,7 @@ from bahumukha.models.embedding_tokens import TokenPrior, TokenPriorConfig
 from bahumukha.models.prior import DiffusionPrior, PriorConfig
 from bahumukha.zoo.cards import Card, read_card
 from bahumukha.zoo.dalle import KIND as DALLE
-from bahumukha.zoo.folder import CARD, CONFIG, FORMAT, available, find, lasting, read_json
+from bahumukha.zoo.folder import CARD, CONFIG, FORMAT, available, find, read_json
 from bahumukha.zoo.tokens import read_kind, rebuilt, write_model
 
 PRIOR, DECODER, UPSAMPLER, UNCLIP = "prior", "decoder", "upsampler", "unclip"
@@ -116,7 +116,7 @@ def load_prior(name: str | Path) -> LoadedPrior:
 
 
 def save_prior(
-    model: DiffusionPrior | TokenPrior,
+    model: AnyPrior,
     folder: Path,
     *,
     name: str,
@@ -252,8 +252,9 @@ def put_together(
     sights = {part: _sight(data[part], folders[part]) for part in (PRIOR, DECODER)}
     check_one_clip(name, sights[PRIOR], sights[DECODER])
     if sketch:
-        read_kind(_trained(sketch), DALLE, "sketches are drawn with")
-        sketch = lasting(sketch if sketch in available() else str(_trained(sketch)))
+        drawn_by = _trained(sketch)
+        read_kind(drawn_by, DALLE, "sketches are drawn with")
+        sketch = sketch if sketch in available() else str(drawn_by.resolve())
     with aside(target) as folder:
         save_unclip(
             folder,
@@ -284,8 +285,7 @@ def _own(name: str | Path, part: str) -> Path:
     """The folder of a part, which is named itself, or by the unCLIP that it is of."""
     folder = find(name)
     data = read_json(folder)
-    own = _part(folder, data, part) if data["kind"] == UNCLIP and data.get(part) else folder
-    return find(own)
+    return find(_part(folder, data, part)) if data["kind"] == UNCLIP and data.get(part) else folder
 
 
 def _part(folder: Path, data: Mapping[str, Any], part: str) -> str | Path:
