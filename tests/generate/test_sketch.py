@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from bahumukha.errors import ModelError, UsageError
 from bahumukha.generate.diffusion import times_of
@@ -17,6 +19,7 @@ from bahumukha.generate.priors import PriorSampling
 from bahumukha.generate.sketch import Sketcher, SketchSampling
 from bahumukha.generate.unclip import DecoderSampling, Unclip, UnclipSampling, generate, last
 from bahumukha.generate.upsample import UpsamplerSampling
+from bahumukha.images.ranges import to_uint8
 from tests.tiny_dalle import make_codec_folder, make_dalle_folder
 from tests.tiny_unclip import tiny_unclip
 
@@ -38,7 +41,7 @@ def sketched(dalle: Path, **options: Any) -> Unclip:
 
 
 def with_noise(noise: float, steps: int = 4) -> UnclipSampling:
-    return replace(FAST, decoder=DecoderSampling(steps=steps, guidance=1.0), sketch=SketchSampling(noise))
+    return replace(FAST, decoder=DecoderSampling(steps=steps, guidance=1.0), sketch=SketchSampling(noise, tries=1))
 
 
 @given(st.floats(0.01, 0.99), st.integers(1, 30))
@@ -55,7 +58,7 @@ def test_noise_that_leaves_all_or_nothing_is_refused(noise: float) -> None:
 
 
 def test_a_sketch_is_of_the_shape_asked_and_no_smaller_than_dalle_knows(dalle: Path) -> None:
-    sketcher = Sketcher.load(str(dalle))  # grids of 4 x 4 codes, 8 pixels each
+    sketcher = Sketcher.load(str(dalle), tiny_unclip().encoder)  # grids of 4 x 4 codes, 8 pixels each
     assert [sketcher.grid(size) for size in ((32, 32), (8, 8), (16, 32), (40, 32))] == [(4, 4), (4, 4), (4, 8), (5, 4)]
     *_, step = sketcher.steps(["a red fish"], (12, 10), count=2, sampling=SketchSampling(), seed=3)
     assert step.images.shape == (2, 12, 10, 3) and step.images.min() >= 0 and step.images.max() <= 1
@@ -88,12 +91,44 @@ def test_little_noise_leaves_the_sketch_and_much_hides_it(dalle: Path, monkeypat
         unclip.loaded.decoder.model, "clean", lambda x, t, said: x / (1 - t.view(-1, 1, 1, 1)).clamp(0.1)
     )
     assert unclip.sketcher is not None
-    *_, step = unclip.sketcher.steps(["a red fish"], (8, 8), count=1, sampling=SketchSampling(), seed=0)
+    *_, step = unclip.sketcher.steps(["a red fish"], (8, 8), count=1, sampling=SketchSampling(tries=1), seed=0)
     far = [
         np.abs(last(generate(unclip, "a red fish", sampling=with_noise(noise, steps=1))) - step.images).mean()
         for noise in (0.001, 0.3, 0.9)
     ]
     assert far[0] < 0.01 < far[1] < far[2]
+
+
+def test_of_the_tries_the_one_nearest_to_the_sentence_is_kept(dalle: Path) -> None:
+    encoder = tiny_unclip().encoder
+    sketcher, prompts = Sketcher.load(str(dalle), encoder), ["a red fish", "a cat"]
+
+    def drawn(tries: int, count: int = 2, seed: int = 3, of: list[str] = prompts) -> np.ndarray:
+        *_, step = sketcher.steps(of, (32, 32), count=count, sampling=SketchSampling(tries=tries), seed=seed)
+        return step.images
+
+    def nearness(images: np.ndarray) -> np.ndarray:
+        seen = encoder.encode_images([Image.fromarray(pixels) for pixels in to_uint8(images)])
+        return (seen * encoder.encode_texts(prompts)).sum(1)
+
+    chosen = {tries: drawn(tries) for tries in (1, 2, 4, 16)}
+    near = [nearness(images) for images in chosen.values()]
+    assert all((more >= fewer - 1e-5).all() for fewer, more in itertools.pairwise(near)), "fewer tries are among more"
+    assert near[-1].sum() > near[0].sum() + 1e-2 and not np.array_equal(chosen[1], chosen[16])
+    assert np.allclose(drawn(4, 1, 4, ["a cat"])[0], chosen[4][1], atol=1e-3), "picture k is that of seed + k alone"
+
+
+def test_tries_are_shown_by_the_first_until_one_is_chosen(dalle: Path) -> None:
+    sketcher = Sketcher.load(str(dalle), tiny_unclip().encoder)
+    one, many = (
+        list(sketcher.steps(["a red fish"], (32, 32), count=1, sampling=SketchSampling(tries=tries), seed=3))
+        for tries in (1, 4)
+    )
+    assert [(step.index, step.total) for step in many] == [(i, 4) for i in range(4)]
+    for alone, first in zip(one[:-1], many[:-1], strict=True):
+        assert np.allclose(alone.images, first.images, atol=1e-3)
+    with pytest.raises(UsageError, match="tries: 0 was given; it takes a whole number above 0"):
+        SketchSampling(tries=0)
 
 
 def test_without_a_sketch_as_before(dalle: Path) -> None:

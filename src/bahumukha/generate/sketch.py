@@ -3,7 +3,8 @@
     x_t = (1 - t) sketch + t ε,    and from there the decoder's own way down to t = 0
 
 Noise of t hides what is finer than it (Meng et al. 2021, "SDEdit"): what stands where is DALL-E's, what things look
-like the decoder's. Near 1 nothing is left of the sketch, near 0 it stays as it is.
+like the decoder's. Near 1 nothing is left of the sketch, near 0 it stays as it is. Several are drawn for each picture,
+and the one is taken up that CLIP finds nearest to the sentence, as with the prior's embeddings.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from bahumukha.errors import UsageError
-from bahumukha.generate.dalle import USUAL
-from bahumukha.generate.dalle import generate as draw_codes
+from bahumukha.generate.dalle import USUAL, sample_ids
+from bahumukha.generate.tokens import decoded
+from bahumukha.images.ranges import to_uint8
 from bahumukha.models.vqgan import Codec
 from bahumukha.nn.sampling import Sampling
-from bahumukha.protocols import Step
+from bahumukha.protocols import ImageTextEncoder, Step
 from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.dalle import LoadedDalle, load_dalle
 
@@ -31,14 +35,18 @@ from bahumukha.zoo.dalle import LoadedDalle, load_dalle
 class SketchSampling:
     """How sentences are sketched. Raises UsageError for values out of range."""
 
-    noise: float = 0.65
+    noise: float = 0.5
     """t at which the decoder takes a sketch up, above 0, below 1."""
+    tries: int = 4
+    """For each picture; the one that is nearest to the sentence is kept."""
     codes: Sampling = USUAL
     """How DALL-E draws."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.noise) and 0 < self.noise < 1):
             raise UsageError(f"noise: {self.noise} was given; it takes a number above 0, all of the sketch, below 1")
+        if self.tries < 1:
+            raise UsageError(f"tries: {self.tries} was given; it takes a whole number above 0")
 
     def rest(self, times: Sequence[float]) -> list[float]:
         """Of the decoder's times those from here on."""
@@ -47,16 +55,17 @@ class SketchSampling:
 
 @dataclass(frozen=True)
 class Sketcher:
-    """A DALL-E and its codec."""
+    """A DALL-E, its codec, and a CLIP that chooses."""
 
     dalle: LoadedDalle
     codec: Codec
+    encoder: ImageTextEncoder
 
     @classmethod
-    def load(cls, name: str) -> Sketcher:
+    def load(cls, name: str, encoder: ImageTextEncoder) -> Sketcher:
         """The DALL-E called `name` or in a folder. Raises ModelError."""
         dalle = load_dalle(name)
-        return cls(dalle, load_codec(dalle.codec))
+        return cls(dalle, load_codec(dalle.codec), encoder)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of codes for pictures of a height and a width: of that shape, and no fewer than the model
@@ -77,10 +86,28 @@ class Sketcher:
         every: int = 1,
     ) -> Iterator[Step]:
         """Sketches of a height and a width; a step every `every` rows of codes, and the last. Picture k of `seed` is
-        that of `seed + k`."""
-        options: dict[str, Any] = {"count": count, "grid": self.grid(size), "sampling": sampling.codes, "seed": seed}
-        for step in draw_codes(self.dalle, self.codec, prompts, every=every, **options):
-            yield Step(step.index, step.total, _sized(torch.from_numpy(step.images), size).numpy())
+        that of `seed + k`. prompts: one for all, or one a picture. What was shown may give way to another try."""
+        grid, texts = self.grid(size), self.dalle.encode(prompts)
+        options: dict[str, Any] = {"grid": grid, "sampling": sampling.codes, "seed": seed}
+        drawn = sample_ids(self.dalle.model, texts, count=count, ways=sampling.tries, **options)
+        for row, ids in enumerate(drawn, 1):
+            is_last = row == grid[0]
+            if row % every and not is_last:
+                continue
+            images = (
+                self._nearest(ids, prompts, sampling.tries) if is_last else decoded(ids[:: sampling.tries], self.codec)
+            )
+            yield Step(-(-row // every) - 1, -(-grid[0] // every), _sized(torch.from_numpy(images), size).numpy())
+
+    def _nearest(self, ids: Tensor, prompts: Sequence[str], tries: int) -> np.ndarray:
+        """Of each picture's tries (count * tries, rows, columns) the one nearest to its sentence, (count, H, W, 3)."""
+        images = decoded(ids, self.codec)
+        if tries == 1:
+            return images
+        seen = self.encoder.encode_images([Image.fromarray(pixels) for pixels in to_uint8(images)])
+        cosines = (seen.reshape(-1, tries, seen.shape[1]) @ self.encoder.encode_texts(prompts)[:, :, None])[..., 0]
+        best = cosines.argmax(1)
+        return images[np.arange(len(best)) * tries + best]
 
 
 def _sized(images: Tensor, size: tuple[int, int]) -> Tensor:

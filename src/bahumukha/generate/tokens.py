@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -339,10 +340,11 @@ def started(given: Tensor | None, count: int, grid: tuple[int, int], codes: int,
     return given.to(device, torch.int64).expand(count, *grid).clone()
 
 
-def random_numbers(seed: int, count: int, grid: tuple[int, int]) -> Tensor:
-    """float64 (count, rows, columns) in [0, 1); picture k from the generator of `seed + k`."""
+def random_numbers(seed: int, count: int, grid: tuple[int, int], ways: int = 1) -> Tensor:
+    """float64 (count * ways, rows, columns) in [0, 1), the ways of the first picture first; those of picture k from the
+    generator of `seed + k`, the first of them the same however many there are."""
     generators = [torch.Generator().manual_seed(seed + k) for k in range(count)]
-    return torch.stack([torch.rand(grid, generator=generator, dtype=torch.float64) for generator in generators])
+    return torch.cat([torch.rand(ways, *grid, generator=generator, dtype=torch.float64) for generator in generators])
 
 
 # --- pictures ---------------------------------------------------------------------------------------------
@@ -355,9 +357,15 @@ def shown(rows: Iterator[Tensor], codec: ImageCodec, grid: tuple[int, int], ever
     for row, ids in enumerate(rows, 1):
         if row % every and row != grid[0]:
             continue
-        drawn = ids.clamp(min=0)
-        pixels = codec.decode_ids(drawn.flatten(1), grid).float().add(1).div(2).clamp(0, 1)
-        side = codec.downsampling
-        open_ = (ids == OPEN).repeat_interleave(side, dim=1).repeat_interleave(side, dim=2)
-        pixels = pixels.masked_fill(open_[:, None], UNDRAWN)
-        yield Step(-(-row // every) - 1, total, pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+        yield Step(-(-row // every) - 1, total, decoded(ids, codec))
+
+
+@torch.no_grad()
+def decoded(ids: Tensor, codec: ImageCodec) -> np.ndarray:
+    """Ids (B, rows, columns) -> float32 (B, H, W, 3) in [0, 1], grey where they are OPEN."""
+    rows, columns = ids.shape[1:]
+    pixels = codec.decode_ids(ids.clamp(min=0).flatten(1), (rows, columns)).float().add(1).div(2).clamp(0, 1)
+    side = codec.downsampling
+    open_ = (ids == OPEN).repeat_interleave(side, dim=1).repeat_interleave(side, dim=2)
+    pixels = pixels.masked_fill(open_[:, None], UNDRAWN)
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

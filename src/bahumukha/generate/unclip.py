@@ -145,7 +145,7 @@ class Unclip:
     @cached_property
     def sketcher(self) -> Sketcher | None:
         """What sketches sentences, if the model names it; loaded when first asked for. Raises ModelError."""
-        return Sketcher.load(self.loaded.sketch) if self.loaded.sketch else None
+        return Sketcher.load(self.loaded.sketch, self.encoder) if self.loaded.sketch else None
 
     @property
     def decoder(self) -> Denoiser:
