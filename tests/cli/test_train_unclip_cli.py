@@ -119,6 +119,19 @@ def test_a_decoder_of_latents_and_without_captions(tmp_path: Path, folder: Path,
     assert (loaded.model.config.channels, loaded.model.config.grid) == (2, 2)
 
 
+def test_a_decoder_sees_pictures_on_the_way_from_a_codecs_copies(
+    tmp_path: Path, folder: Path, bahu: Callable[..., Any]
+) -> None:
+    file, states = config(tmp_path, folder, "decoder"), []
+    codec = ["--set", f"sketches.codec={folder / 'codec'}", "--set", "sketches.noise=[0.9, 0.95]"]
+    for run, more in (("none", ["--set", "sketches.share=0"]), ("some", ["--set", "sketches.share=1"])):
+        ran = bahu("train", "decoder", file, "--out", tmp_path / run, *codec, *more)
+        assert ran.code == 0, ran.err
+        states.append(load_decoder(tmp_path / run / "model").model.state_dict())
+    none, some = states
+    assert any(not torch.allclose(none[key], some[key], atol=1e-5) for key in none)
+
+
 def test_a_decoder_sees_what_a_prior_imagines(tmp_path: Path, folder: Path, bahu: Callable[..., Any]) -> None:
     """With drops of nothing and a share of 1 it sees no picture's own embedding: other weights than without."""
     assert bahu("train", "prior", config(tmp_path, folder, "prior", steps=1), "--out", tmp_path / "prior").code == 0
@@ -192,6 +205,9 @@ def test_it_goes_on_as_if_it_had_never_stopped(
         ("decoder", "times.spread=0", "[times] spread is 0.0"),
         ("decoder", "imagined.share=2", "[imagined] share is 2.0; it must be from 0 to 1"),
         ("decoder", "imagined.prior=starter/dalle", "'kind' is 'dalle'; captions become embeddings with a 'prior'"),
+        ("decoder", "sketches.share=2", "[sketches] share is 2.0; it must be from 0 to 1"),
+        ("decoder", "sketches.noise=[0.7, 0.3]", "[sketches] noise is [0.7, 0.3]; it takes two numbers above 0"),
+        ("decoder", "sketches.codec=nix", "no model 'nix'"),
         ("upsampler", "pictures.factor=3", "[pictures] factor is 3; it must be at least 2 and divide size"),
         ("upsampler", "pictures.size=20", "pictures.size: 20 is not a multiple of 8"),
         ("upsampler", "degradation.jpeg=2", "[degradation] jpeg is 2.0"),

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from bahumukha.errors import ModelError, UsageError
-from bahumukha.generate.diffusion import times_of
+from bahumukha.generate.diffusion import SAMPLERS, SamplerName, times_of
 from bahumukha.generate.priors import PriorSampling
-from bahumukha.generate.sketch import Sketcher, SketchSampling
+from bahumukha.generate.sketch import Sketcher, SketchSampling, left_of_sketch
 from bahumukha.generate.unclip import DecoderSampling, Unclip, UnclipSampling, generate, last
 from bahumukha.generate.upsample import UpsamplerSampling
 from bahumukha.images.ranges import to_uint8
@@ -49,6 +50,19 @@ def test_the_rest_of_the_way_begins_at_the_noise(noise: float, steps: int) -> No
     rest = SketchSampling(noise).rest(times_of(steps))
     assert rest[0] == noise and rest[-1] == 0 and rest == sorted(set(rest), reverse=True)
     assert len(rest) - 1 <= steps
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpm++"])
+@given(noise=st.floats(0.05, 0.95), steps=st.integers(2, 12))
+def test_what_is_left_of_a_sketch_is_what_samplers_leave(sampler: SamplerName, noise: float, steps: int) -> None:
+    """Where the decoder tells x all along."""
+    sketch, x, ε = torch.randn(3, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
+    times = SketchSampling(noise).rest(times_of(steps))
+    start = torch.lerp(sketch, ε, noise)
+    for moment, t in zip(SAMPLERS[sampler](lambda z, t: x, start, times, lambda: ε), times[1:], strict=True):
+        left = left_of_sketch(torch.tensor(t).double(), torch.tensor(noise).double())
+        assert torch.allclose(moment.x, (1 - t) * torch.lerp(x, sketch, left) + t * ε, atol=1e-5)
+    assert torch.allclose(moment.x, x, atol=1e-5)
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0, -1.0, float("nan")])

@@ -12,7 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from bahumukha.models.degradation import DegradationConfig, blurred, degraded, like_jpeg
-from bahumukha.models.denoiser import Condition, Denoiser, DenoiserConfig, TimesConfig, flow_loss, random_times
+from bahumukha.models.denoiser import (
+    Condition,
+    Denoiser,
+    DenoiserConfig,
+    TimesConfig,
+    flow_loss,
+    random_times,
+    velocity_errors,
+)
 from bahumukha.models.spaces import Latents, Pixels
 from bahumukha.models.text import TextFeatures
 from tests.tiny_unclip import DIM, TEXT_WIDTH, captions, tiny_denoiser
@@ -44,6 +52,29 @@ def test_a_new_network_tells_nothing_and_all_its_weights_learn(stages: tuple[int
         optimizer.step()
     still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not still
+
+
+@pytest.mark.parametrize("predicts", ["clean", "velocity"])
+def test_the_error_is_against_the_picture_whatever_stands_under_the_noise(
+    predicts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who tells x has none; who tells what it sees, all that is between them."""
+    model = tiny_denoiser(predicts=predicts)
+    x, noise, t = (
+        picture(),
+        torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([0.2, 0.6]),
+    )
+    worse, at = x + 0.5, t.view(-1, 1, 1, 1)
+
+    def errors(clean: Tensor, under: Tensor | None) -> Tensor:
+        z = torch.lerp(x if under is None else under, noise, at)
+        monkeypatch.setattr(model, "forward", lambda *_: clean if predicts == "clean" else (z - clean) / at)
+        return velocity_errors(model, x, noise, t, Condition(), under)
+
+    assert errors(x, None).max() < 1e-8 and errors(x, worse).max() < 1e-8
+    assert torch.allclose(errors(worse, worse), (0.5 / t) ** 2, rtol=1e-4)
+    assert torch.allclose(errors(worse, x), errors(worse, None), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("predicts", "stages"), [("clean", ()), ("velocity", ()), ("clean", (8,)), ("velocity", (8,))])

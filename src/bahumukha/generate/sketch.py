@@ -110,6 +110,15 @@ class Sketcher:
         return images[np.arange(len(best)) * tries + best]
 
 
+def left_of_sketch(t: Tensor, noise: Tensor) -> Tensor:
+    """How much of a sketch, in [0, 1], still stands under the noise of t on the way from it under `noise` to x, if the
+    decoder tells x all along; t and noise (B,), t the lesser:
+
+        x_t = (1 - t) (x + left (sketch - x)) + t ε,    left = t / (1 - t)  (1 - noise) / noise
+    """
+    return t / (1 - t) * (1 - noise) / noise
+
+
 def _sized(images: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, H, W, 3) in [0, 1], of another height and width."""
     if tuple(images.shape[1:3]) == size:

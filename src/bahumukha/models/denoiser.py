@@ -17,7 +17,7 @@ The upsampler is the same network on a larger picture, with the small one, scale
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -261,18 +261,30 @@ def flow_loss(
     condition: Condition = Condition(),
     times: TimesConfig = TimesConfig(),
     draws: Draws = Draws(),
+    under: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """`loss`, the mean squared error of the velocity at random t; x (B, channels, H, W)."""
+    """`loss`, the mean squared error of the velocity at random t; x (B, channels, H, W).
+
+    under: t (B,) -> what stands under the noise in place of x, as a worse picture of it; x is to be told all the same.
+    """
     noise, t = draws.normal(x), random_times(len(x), x, times, draws)
-    return {"loss": velocity_errors(model, x, noise, t, condition).mean()}
+    return {"loss": velocity_errors(model, x, noise, t, condition, None if under is None else under(t)).mean()}
 
 
-def velocity_errors(model: Denoiser, x: Tensor, noise: Tensor, t: Tensor, condition: Condition) -> Tensor:
-    """Of each picture, x and noise (B, channels, H, W), t (B,): the mean squared error of the velocity, (B,)."""
+def velocity_errors(
+    model: Denoiser, x: Tensor, noise: Tensor, t: Tensor, condition: Condition, under: Tensor | None = None
+) -> Tensor:
+    """Of each picture, x and noise (B, channels, H, W), t (B,): the mean squared error of the velocity, (B,).
+
+    under: of x's shape, what stands under the noise in its place; the velocity is the one that leads to x.
+    """
     at = t.view(-1, 1, 1, 1)
-    told = model(torch.lerp(x, noise, at), t, condition).float()
-    error = told - (noise - x) if model.config.predicts == "velocity" else (told - x) / at.clamp(min=LEAST_TIME)
-    return error.square().flatten(1).mean(1)
+    seen = torch.lerp(x if under is None else under, noise, at)
+    told = model(seen, t, condition).float()
+    if model.config.predicts == "velocity":
+        wanted = noise - x if under is None else (seen - x) / at.clamp(min=LEAST_TIME)
+        return (told - wanted).square().flatten(1).mean(1)
+    return ((told - x) / at.clamp(min=LEAST_TIME)).square().flatten(1).mean(1)
 
 
 def enlarged(small: Tensor, factor: int) -> Tensor:

@@ -25,10 +25,12 @@ from bahumukha.data.wording import plainly_said
 from bahumukha.errors import UsageError
 from bahumukha.generate.diffusion import SAMPLERS, Guidance, PictureNoise, guided, times_of
 from bahumukha.generate.priors import PriorSampling, rows_of, sample_embeddings
+from bahumukha.generate.sketch import left_of_sketch
 from bahumukha.images import save_image, to_uint8
 from bahumukha.models.denoiser import Condition, Denoiser, DenoiserConfig, flow_loss, velocity_errors
 from bahumukha.models.spaces import Latents, Pixels, Space, as_pictures
 from bahumukha.models.text import TextFeatures
+from bahumukha.models.vqgan import Codec
 from bahumukha.nn.draws import Draws
 from bahumukha.sheets import contact_sheet
 from bahumukha.train import processes
@@ -70,6 +72,7 @@ class DecoderRun(FolderRun):
         part = EmbeddedPart(config.pictures, out, advance)
         self.sight, self.read = part.sight, TextReader.load(config.pictures.clip, device=str(self.device))
         self.prior = self._prior()
+        self.sketcher = load_codec(config.sketches.codec).to(self.device) if config.sketches.codec else None
         self.codec = ""
         self.space: Space = Pixels()
         stored = self.resumed() if resume else self._started()  # what is wrong with it, before all is embedded
@@ -100,8 +103,23 @@ class DecoderRun(FolderRun):
             embeddings = self._imagined(self.prior, embeddings, text, drops, draws, batch.number)
         condition = Condition(embeddings, text, *drops)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # codes as the codec itself has them
-            x = self.space.encode(as_pictures(batch.pixels).to(self.device)).float()
-        return flow_loss(self.model, x, condition, self.config.times, draws)
+            pictures = as_pictures(batch.pixels).to(self.device)
+            x = self.space.encode(pictures).float()
+            under = None if self.sketcher is None else self._on_the_way(self.sketcher, pictures, x, draws)
+        return flow_loss(self.model, x, condition, self.config.times, draws, under)
+
+    def _on_the_way(self, codec: Codec, pictures: Tensor, x: Tensor, draws: Draws) -> Callable[[Tensor], Tensor]:
+        """What `flow_loss` sees under the noise: x, in some of the rows with what is left of the codec's copy there."""
+        least, most = self.config.sketches.noise
+        copy = self.space.encode(codec(pictures)[0].clamp(-1, 1)).float()
+        random = draws.uniform(len(x), x, 2)
+        wanted, begun = random[:, 0] < self.config.sketches.share, least + (most - least) * random[:, 1]
+
+        def under(t: Tensor) -> Tensor:
+            left = torch.where(wanted & (t < begun), left_of_sketch(t, begun), 0.0)
+            return torch.lerp(x, copy, left.view(-1, 1, 1, 1))
+
+        return under
 
     def _imagined(
         self,

@@ -86,6 +86,25 @@ class ImaginedConfig:
 
 
 @dataclass(frozen=True)
+class SketchesConfig:
+    """[sketches]: pictures as they are on the way from a sketch (`generate.sketch`), of which a codec's copy stands
+    for the sketch. So the decoder learns to mend what a codec gets wrong."""
+
+    codec: ModelName = ""
+    """Name or folder of the codec that the sketching DALL-E draws with; empty for none."""
+    share: float = 0.5
+    """Of the pictures."""
+    noise: tuple[float, float] = (0.3, 0.7)
+    """Least and most t at which the way from a sketch begins, any between as likely."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share is {self.share}; it must be from 0 to 1")
+        if not 0 < self.noise[0] <= self.noise[1] < 1:
+            raise ValueError(f"noise is {list(self.noise)}; it takes two numbers above 0 and below 1, the lesser first")
+
+
+@dataclass(frozen=True)
 class SheetConfig:
     """[sheet]: pictures beside what is made of them, drawn at every validation into `samples/`."""
 
@@ -250,6 +269,7 @@ class DecoderTraining(PartTraining):
     captions: WordingConfig = field(default_factory=WordingConfig)
     batch: BatchConfig = field(default_factory=lambda: BatchConfig(drop_text=0.5))
     imagined: ImaginedConfig = field(default_factory=ImaginedConfig)
+    sketches: SketchesConfig = field(default_factory=SketchesConfig)
     times: TimesConfig = field(default_factory=TimesConfig)
     sheet: SheetConfig = field(default_factory=SheetConfig)
 
