@@ -97,19 +97,19 @@ def test_a_prompt_draws_the_same_beside_a_longer_one() -> None:
 
 
 @pytest.mark.parametrize("is_given", [False, True])
-def test_ways_of_each_picture_the_first_of_them_as_drawn_alone(is_given: bool) -> None:
-    """With codes given at the end each way has tries of its own."""
+def test_variants_of_each_picture_the_first_of_them_as_drawn_alone(is_given: bool) -> None:
+    """With codes given at the end each variant has tries of its own."""
     model = tiny()
     given = torch.full((1, *model.config.grid), OPEN)
     given[0, -1, -1] = 3 if is_given else OPEN
     options: dict[str, Any] = {"given": given, "tries": 3}
     alone = last(sample_ids(model, TEXTS, count=3, seed=2, **options))
-    three = last(sample_ids(model, TEXTS, count=3, ways=3, seed=2, **options)).unflatten(0, (3, 3))
+    three = last(sample_ids(model, TEXTS, count=3, variants=3, seed=2, **options)).unflatten(0, (3, 3))
     assert torch.equal(three[:, 0], alone)
-    assert all(not torch.equal(three[k, 0], three[k, way]) for k in range(3) for way in (1, 2))
-    assert torch.equal(last(sample_ids(model, TEXTS[1:2], ways=3, seed=3, **options)), three[1])
-    with pytest.raises(UsageError, match="ways: 0 was given"):
-        sample_ids(model, TEXTS[:1], ways=0)
+    assert all(not torch.equal(three[k, 0], three[k, variant]) for k in range(3) for variant in (1, 2))
+    assert torch.equal(last(sample_ids(model, TEXTS[1:2], variants=3, seed=3, **options)), three[1])
+    with pytest.raises(UsageError, match="variants: 0 was given"):
+        sample_ids(model, TEXTS[:1], variants=0)
 
 
 def test_no_dropout_while_drawing_and_no_global_random_number() -> None:

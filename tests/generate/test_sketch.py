@@ -41,8 +41,8 @@ def sketched(dalle: Path, **options: Any) -> Unclip:
     return unclip
 
 
-def with_noise(noise: float, steps: int = 4) -> UnclipSampling:
-    return replace(FAST, decoder=DecoderSampling(steps=steps, guidance=1.0), sketch=SketchSampling(noise, tries=1))
+def with_noise(noise: float, steps: int = 4, tries: int = 3) -> UnclipSampling:
+    return replace(FAST, decoder=DecoderSampling(steps=steps, guidance=1.0), sketch=SketchSampling(noise, tries=tries))
 
 
 @given(st.floats(0.01, 0.99), st.integers(1, 30))
@@ -50,6 +50,12 @@ def test_the_rest_of_the_way_begins_at_the_noise(noise: float, steps: int) -> No
     rest = SketchSampling(noise).rest(times_of(steps))
     assert rest[0] == noise and rest[-1] == 0 and rest == sorted(set(rest), reverse=True)
     assert len(rest) - 1 <= steps
+
+
+@pytest.mark.parametrize(("noise", "steps"), [(0.1, 20), (0.2, 20), (0.45, 20), (0.2, 5), (0.2, 50), (0.21, 100)])
+def test_a_time_that_is_the_noise_but_for_rounding_is_no_step(noise: float, steps: int) -> None:
+    rest = SketchSampling(noise).rest(times_of(steps))
+    assert len(rest) - 1 == round(noise * steps)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpm++"])
@@ -107,7 +113,7 @@ def test_little_noise_leaves_the_sketch_and_much_hides_it(dalle: Path, monkeypat
     assert unclip.sketcher is not None
     *_, step = unclip.sketcher.steps(["a red fish"], (8, 8), count=1, sampling=SketchSampling(tries=1), seed=0)
     far = [
-        np.abs(last(generate(unclip, "a red fish", sampling=with_noise(noise, steps=1))) - step.images).mean()
+        np.abs(last(generate(unclip, "a red fish", sampling=with_noise(noise, steps=1, tries=1))) - step.images).mean()
         for noise in (0.001, 0.3, 0.9)
     ]
     assert far[0] < 0.01 < far[1] < far[2]
@@ -130,6 +136,7 @@ def test_of_the_tries_the_one_nearest_to_the_sentence_is_kept(dalle: Path) -> No
     assert all((more >= fewer - 1e-5).all() for fewer, more in itertools.pairwise(near)), "fewer tries are among more"
     assert near[-1].sum() > near[0].sum() + 1e-2 and not np.array_equal(chosen[1], chosen[16])
     assert np.allclose(drawn(4, 1, 4, ["a cat"])[0], chosen[4][1], atol=1e-3), "picture k is that of seed + k alone"
+    assert np.array_equal(drawn(4, of=["a cat"]), drawn(4, of=["a cat", "a cat"])), "one prompt is that of all"
 
 
 def test_tries_are_shown_by_the_first_until_one_is_chosen(dalle: Path) -> None:
@@ -139,6 +146,13 @@ def test_tries_are_shown_by_the_first_until_one_is_chosen(dalle: Path) -> None:
         for tries in (1, 4)
     )
     assert [(step.index, step.total) for step in many] == [(i, 4) for i in range(4)]
+    for every, total in ((3, 2), (9, 1)):
+        options: dict[str, Any] = {"count": 1, "sampling": SketchSampling(tries=4), "seed": 3, "every": every}
+        some = list(sketcher.steps(["a red fish"], (32, 32), **options))
+        assert [(step.index, step.total) for step in some] == [(i, total) for i in range(total)]
+        assert np.array_equal(some[-1].images, many[-1].images)
+    with pytest.raises(UsageError, match="every: 0 was given"):
+        next(sketcher.steps(["a red fish"], (32, 32), count=1, sampling=SketchSampling(), seed=3, every=0))
     for alone, first in zip(one[:-1], many[:-1], strict=True):
         assert np.allclose(alone.images, first.images, atol=1e-3)
     with pytest.raises(UsageError, match="tries: 0 was given; it takes a whole number above 0"):

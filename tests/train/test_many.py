@@ -76,7 +76,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     found["dalle"] = Job("dalle", file, Path("dalle"), (*quick, "optimisation.average=0.9", "batch.drop_codes=0.5"))
     for kind in ("prior", "decoder", "upsampler"):
         file = test_train_unclip_cli.config(configs / "unclip", root, kind, steps=STEPS)
-        found[kind] = Job(kind, file, Path(kind), quick)
+        more = (f"sketches.codec={root / 'codec'}", "sketches.noise=[0.5, 0.9]") if kind == "decoder" else ()
+        found[kind] = Job(kind, file, Path(kind), (*quick, *more))
     found["muon"] = Job(
         "dalle", found["dalle"].file, Path("muon"), (*found["dalle"].sets, "optimisation.optimizer=muon")
     )

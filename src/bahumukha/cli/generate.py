@@ -104,7 +104,7 @@ def generate(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a picture, nothing else on stdout.")] = False,
 ) -> None:
     """Make pictures of a sentence: painted, guided by CLIP; or drawn by the dozen, the best ones kept: with dalle token
-    by token, with unclip out of noise.
+    by token, with unclip out of a sketch under noise.
 
     Each PNG holds all its settings: --config PICTURE.png makes it again.
     """

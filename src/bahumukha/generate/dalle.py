@@ -130,7 +130,7 @@ def sample_ids(
     texts: Tensor | None,
     *,
     count: int = 1,
-    ways: int = 1,
+    variants: int = 1,
     grid: tuple[int, int] | None = None,
     given: Tensor | None = None,
     sampling: Sampling = Sampling(),
@@ -139,10 +139,11 @@ def sample_ids(
     stride: int | None = None,
     cached: bool = True,
 ) -> Iterator[Tensor]:
-    """Yield the ids of the grids, int64 (count * ways, rows, columns), after each row; OPEN (-1) where not drawn yet.
+    """Yield the ids of the grids, int64 (count * variants, rows, columns), after each row; OPEN (-1) where still to be
+    drawn.
 
     texts: int64 (count or 1, T), as the tokenizer gives them; None for null captions. Guidance needs them.
-    ways: pictures of each seed, those of the first one first; the first way is the one drawn alone.
+    variants: pictures of each seed, those of the first one first; the first variant is the one drawn alone.
     grid: rows and columns, at least those the model was trained on; those by default. Larger ones are drawn in a window
       that moves by `stride` tokens (`generate.tokens`), each of which sees the whole text.
     given: ids (count or 1, rows, columns) that stay as they are, OPEN where to draw.
@@ -153,21 +154,21 @@ def sample_ids(
     The model is put in eval mode. Raises UsageError before the first row.
     """
     check_count(count)
-    for name, number in (("ways", ways), ("tries", tries)):
+    for name, number in (("variants", variants), ("tries", tries)):
         if number < 1:
             raise UsageError(f"{name}: {number} was given; it takes a whole number above 0")
     grid = grid or model.config.grid
     check_grid(model, grid, stride)
     device = model.head.weight.device
-    ids = started(given, count, grid, model.config.codes, device).repeat_interleave(ways, dim=0)
+    ids = started(given, count, grid, model.config.codes, device).repeat_interleave(variants, dim=0)
     tries = tries if needs_tries(ids) else 1
     condition = _condition(model, texts, count, sampling, device)
     if condition is not None:
-        condition = condition.repeat_interleave(ways * tries, dim=0)
+        condition = condition.repeat_interleave(variants * tries, dim=0)
     windows = Windows(model, grid, condition, sampling, stride, cached)
     if tries == 1:
-        return drawn_rows(windows, ids, sampling, random_numbers(seed, count, grid, ways).to(device))
-    random, choices = _numbers_of_tries(seed, count, grid, ways, tries)
+        return drawn_rows(windows, ids, sampling, random_numbers(seed, count, grid, variants).to(device))
+    random, choices = _numbers_of_tries(seed, count, grid, variants, tries)
     return weighed_rows(windows, ids, sampling, random.to(device), choices.to(device), tries)
 
 
@@ -237,14 +238,14 @@ def _side(side: Side, keep: float, grid: tuple[int, int]) -> tuple[slice, slice]
     return (slice(None), part) if across else (part, slice(None))
 
 
-def _numbers_of_tries(seed: int, count: int, grid: tuple[int, int], ways: int, tries: int) -> tuple[Tensor, Tensor]:
-    """float64 in [0, 1): (count * ways * tries, rows, columns) and (count * ways, rows); picture k from the generator
-    of seed + k."""
+def _numbers_of_tries(seed: int, count: int, grid: tuple[int, int], variants: int, tries: int) -> tuple[Tensor, Tensor]:
+    """float64 in [0, 1): (count * variants * tries, rows, columns) and (count * variants, rows); picture k from the
+    generator of seed + k."""
     drawing: list[Tensor] = []
     choosing: list[Tensor] = []
     for k in range(count):
         generator = torch.Generator().manual_seed(seed + k)
-        for _ in range(ways):
+        for _ in range(variants):
             drawing.append(torch.rand(tries, *grid, generator=generator, dtype=torch.float64))
             choosing.append(torch.rand(grid[0], generator=generator, dtype=torch.float64))
     return torch.cat(drawing), torch.stack(choosing)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from bahumukha.errors import UsageError
 from bahumukha.generate.dalle import USUAL, sample_ids
-from bahumukha.generate.tokens import decoded
+from bahumukha.generate.tokens import OPEN, check_pair, decoded, shown
 from bahumukha.images.ranges import to_uint8
 from bahumukha.models.vqgan import Codec
 from bahumukha.nn.sampling import Sampling
@@ -30,14 +30,19 @@ from bahumukha.protocols import ImageTextEncoder, Step
 from bahumukha.zoo.codecs import load_codec
 from bahumukha.zoo.dalle import LoadedDalle, load_dalle
 
+AT_ONCE = 64
+"""Tries that are decoded and looked at together."""
+SAME = 1e-6
+"""Times nearer to each other than this are one."""
+
 
 @dataclass(frozen=True)
 class SketchSampling:
     """How sentences are sketched. Raises UsageError for values out of range."""
 
-    noise: float = 0.5
+    noise: float = 0.4
     """t at which the decoder takes a sketch up, above 0, below 1."""
-    tries: int = 4
+    tries: int = 8
     """For each picture; the one that is nearest to the sentence is kept."""
     codes: Sampling = USUAL
     """How DALL-E draws."""
@@ -50,7 +55,7 @@ class SketchSampling:
 
     def rest(self, times: Sequence[float]) -> list[float]:
         """Of the decoder's times those from here on."""
-        return [self.noise, *(t for t in times if t < self.noise)]
+        return [self.noise, *(t for t in times if t < self.noise - SAME)]
 
 
 @dataclass(frozen=True)
@@ -87,27 +92,26 @@ class Sketcher:
     ) -> Iterator[Step]:
         """Sketches of a height and a width; a step every `every` rows of codes, and the last. Picture k of `seed` is
         that of `seed + k`. prompts: one for all, or one a picture. What was shown may give way to another try."""
-        grid, texts = self.grid(size), self.dalle.encode(prompts)
+        check_pair(self.dalle.model, self.codec, every)
+        grid, texts, tries = self.grid(size), self.dalle.encode(prompts), sampling.tries
         options: dict[str, Any] = {"grid": grid, "sampling": sampling.codes, "seed": seed}
-        drawn = sample_ids(self.dalle.model, texts, count=count, ways=sampling.tries, **options)
-        for row, ids in enumerate(drawn, 1):
-            is_last = row == grid[0]
-            if row % every and not is_last:
-                continue
-            images = (
-                self._nearest(ids, prompts, sampling.tries) if is_last else decoded(ids[:: sampling.tries], self.codec)
-            )
-            yield Step(-(-row // every) - 1, -(-grid[0] // every), _sized(torch.from_numpy(images), size).numpy())
+        drawn = sample_ids(self.dalle.model, texts, count=count, variants=tries, **options)
+        for step in shown(self._one_of(drawn, prompts, tries), self.codec, grid, every):
+            yield Step(step.index, step.total, _sized(torch.from_numpy(step.images), size).numpy())
 
-    def _nearest(self, ids: Tensor, prompts: Sequence[str], tries: int) -> np.ndarray:
-        """Of each picture's tries (count * tries, rows, columns) the one nearest to its sentence, (count, H, W, 3)."""
-        images = decoded(ids, self.codec)
-        if tries == 1:
-            return images
-        seen = self.encoder.encode_images([Image.fromarray(pixels) for pixels in to_uint8(images)])
-        cosines = (seen.reshape(-1, tries, seen.shape[1]) @ self.encoder.encode_texts(prompts)[:, :, None])[..., 0]
-        best = cosines.argmax(1)
-        return images[np.arange(len(best)) * tries + best]
+    def _one_of(self, drawn: Iterator[Tensor], prompts: Sequence[str], tries: int) -> Iterator[Tensor]:
+        """Of the ids of each picture's tries (count * tries, rows, columns) those of the first, (count, rows, columns),
+        and of finished ones those of the nearest."""
+        for ids in drawn:
+            yield ids[::tries] if tries == 1 or bool((ids == OPEN).any()) else self._nearest(ids, prompts, tries)
+
+    def _nearest(self, ids: Tensor, prompts: Sequence[str], tries: int) -> Tensor:
+        """Of each picture's tries the one whose picture is nearest to its sentence."""
+        pictures = [to_uint8(decoded(some, self.codec)) for some in ids.split(AT_ONCE)]
+        seen = [self.encoder.encode_images([Image.fromarray(each) for each in some]) for some in pictures]
+        near = np.concatenate(seen).reshape(-1, tries, seen[0].shape[1]) @ self.encoder.encode_texts(prompts)[..., None]
+        best = torch.from_numpy(near[..., 0].argmax(1)).to(ids.device)
+        return ids[torch.arange(len(best), device=ids.device) * tries + best]
 
 
 def left_of_sketch(t: Tensor, noise: Tensor) -> Tensor:

@@ -340,11 +340,13 @@ def started(given: Tensor | None, count: int, grid: tuple[int, int], codes: int,
     return given.to(device, torch.int64).expand(count, *grid).clone()
 
 
-def random_numbers(seed: int, count: int, grid: tuple[int, int], ways: int = 1) -> Tensor:
-    """float64 (count * ways, rows, columns) in [0, 1), the ways of the first picture first; those of picture k from the
+def random_numbers(seed: int, count: int, grid: tuple[int, int], variants: int = 1) -> Tensor:
+    """float64 (count * variants, rows, columns) in [0, 1), those of the first picture first; picture k's from the
     generator of `seed + k`, the first of them the same however many there are."""
     generators = [torch.Generator().manual_seed(seed + k) for k in range(count)]
-    return torch.cat([torch.rand(ways, *grid, generator=generator, dtype=torch.float64) for generator in generators])
+    return torch.cat(
+        [torch.rand(variants, *grid, generator=generator, dtype=torch.float64) for generator in generators]
+    )
 
 
 # --- pictures ---------------------------------------------------------------------------------------------

@@ -282,7 +282,7 @@ def velocity_errors(
     seen = torch.lerp(x if under is None else under, noise, at)
     told = model(seen, t, condition).float()
     if model.config.predicts == "velocity":
-        wanted = noise - x if under is None else (seen - x) / at.clamp(min=LEAST_TIME)
+        wanted = noise - x if under is None else noise - x + (1 - at) / at * (under - x)
         return (told - wanted).square().flatten(1).mean(1)
     return ((told - x) / at.clamp(min=LEAST_TIME)).square().flatten(1).mean(1)
 

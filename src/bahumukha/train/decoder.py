@@ -72,7 +72,7 @@ class DecoderRun(FolderRun):
         part = EmbeddedPart(config.pictures, out, advance)
         self.sight, self.read = part.sight, TextReader.load(config.pictures.clip, device=str(self.device))
         self.prior = self._prior()
-        self.sketcher = load_codec(config.sketches.codec).to(self.device) if config.sketches.codec else None
+        self.copier = self._copier()
         self.codec = ""
         self.space: Space = Pixels()
         stored = self.resumed() if resume else self._started()  # what is wrong with it, before all is embedded
@@ -105,15 +105,17 @@ class DecoderRun(FolderRun):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # codes as the codec itself has them
             pictures = as_pictures(batch.pixels).to(self.device)
             x = self.space.encode(pictures).float()
-            under = None if self.sketcher is None else self._on_the_way(self.sketcher, pictures, x, draws)
+            under = None if self.copier is None else self._on_the_way(self.copier, pictures, x, draws)
         return flow_loss(self.model, x, condition, self.config.times, draws, under)
 
     def _on_the_way(self, codec: Codec, pictures: Tensor, x: Tensor, draws: Draws) -> Callable[[Tensor], Tensor]:
         """What `flow_loss` sees under the noise: x, in some of the rows with what is left of the codec's copy there."""
         least, most = self.config.sketches.noise
-        copy = self.space.encode(codec(pictures)[0].clamp(-1, 1)).float()
         random = draws.uniform(len(x), x, 2)
         wanted, begun = random[:, 0] < self.config.sketches.share, least + (most - least) * random[:, 1]
+        copy, rows = x.clone(), wanted.nonzero()[:, 0]
+        if len(rows):
+            copy[rows] = self.space.encode(codec(pictures[rows])[0].clamp(-1, 1)).float()
 
         def under(t: Tensor) -> Tensor:
             left = torch.where(wanted & (t < begun), left_of_sketch(t, begun), 0.0)
@@ -164,6 +166,19 @@ class DecoderRun(FolderRun):
                 " than pictures.clip has; take a prior of that one"
             )
         return loaded.model.to(self.device)
+
+    def _copier(self) -> Codec | None:
+        """Whose copies stand for sketches."""
+        name, size = self.config.sketches.codec, self.config.pictures.size
+        if not name:
+            return None
+        codec = load_codec(name)
+        if size % codec.downsampling:
+            raise UsageError(
+                f"sketches.codec: {name} makes {codec.downsampling} pixels of a code; pictures.size {size} is no"
+                " multiple of it"
+            )
+        return codec.to(self.device)
 
     def _started(self) -> nn.Module | None:
         """The network to go on from, if there is one."""

@@ -88,12 +88,12 @@ class ImaginedConfig:
 @dataclass(frozen=True)
 class SketchesConfig:
     """[sketches]: pictures as they are on the way from a sketch (`generate.sketch`), of which a codec's copy stands
-    for the sketch. So the decoder learns to mend what a codec gets wrong."""
+    for the sketch. So the decoder learns to mend what a codec gets wrong. Validation shows none of them."""
 
     codec: ModelName = ""
     """Name or folder of the codec that the sketching DALL-E draws with; empty for none."""
     share: float = 0.5
-    """Of the pictures."""
+    """Of the pictures that are on such a way; those with more noise than where it begins are seen as they are."""
     noise: tuple[float, float] = (0.3, 0.7)
     """Least and most t at which the way from a sketch begins, any between as likely."""
 
