@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bahumukha.evaluate.dalle import by_dalle
+from bahumukha.evaluate.drawn import Draw
 from bahumukha.evaluate.fidelity import psnr
 from bahumukha.images import open_image
 from bahumukha.nn.sampling import Sampling
@@ -33,13 +34,16 @@ def dalle() -> LoadedDalle:
     return load_dalle("starter/dalle")
 
 
-def test_pictures_are_what_was_asked_for(dalle: LoadedDalle) -> None:
-    draw = by_dalle(dalle, load_codec(dalle.codec), Sampling(guidance=3.0, top_p=0.8))
+@pytest.fixture(scope="module")
+def draw(dalle: LoadedDalle) -> Draw:
+    return by_dalle(dalle, load_codec(dalle.codec), Sampling(guidance=3.0, top_p=0.8))
+
+
+def test_pictures_are_what_was_asked_for(draw: Draw) -> None:
     assert part_found(draw, load("starter/clip"), 64, each=3) >= FIRST
 
 
-def test_two_things_have_their_colours_where_they_belong(dalle: LoadedDalle) -> None:
-    draw = by_dalle(dalle, load_codec(dalle.codec), Sampling(guidance=3.0, top_p=0.8))
+def test_two_things_have_their_colours_where_they_belong(draw: Draw) -> None:
     assert part_placed(draw, load("starter/clip"), each=3) >= PLACED
 
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from bahumukha.evaluate.drawn import Draw
 from bahumukha.evaluate.fidelity import psnr
 from bahumukha.evaluate.unclip import by_unclip
 from bahumukha.generate.unclip import DecoderSampling, Unclip, UnclipSampling, last
@@ -36,13 +37,16 @@ def unclip() -> Unclip:
     return Unclip.load("starter/unclip")
 
 
-def test_pictures_are_what_was_asked_for(unclip: Unclip) -> None:
-    draw = by_unclip(unclip, UnclipSampling(decoder=DecoderSampling(steps=STEPS), upsampler=None))
+@pytest.fixture(scope="module")
+def draw(unclip: Unclip) -> Draw:
+    return by_unclip(unclip, UnclipSampling(decoder=DecoderSampling(steps=STEPS), upsampler=None))
+
+
+def test_pictures_are_what_was_asked_for(unclip: Unclip, draw: Draw) -> None:
     assert part_found(draw, unclip.encoder, unclip.size) >= FIRST
 
 
-def test_two_things_have_their_colours_where_they_belong(unclip: Unclip) -> None:
-    draw = by_unclip(unclip, UnclipSampling(decoder=DecoderSampling(steps=STEPS), upsampler=None))
+def test_two_things_have_their_colours_where_they_belong(unclip: Unclip, draw: Draw) -> None:
     assert part_placed(draw, unclip.encoder) >= PLACED
 
 

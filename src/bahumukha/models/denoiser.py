@@ -279,12 +279,11 @@ def velocity_errors(
     under: of x's shape, what stands under the noise in its place; the velocity is the one that leads to x.
     """
     at = t.view(-1, 1, 1, 1)
-    seen = torch.lerp(x if under is None else under, noise, at)
-    told = model(seen, t, condition).float()
-    if model.config.predicts == "velocity":
-        wanted = noise - x if under is None else noise - x + (1 - at) / at * (under - x)
-        return (told - wanted).square().flatten(1).mean(1)
-    return ((told - x) / at.clamp(min=LEAST_TIME)).square().flatten(1).mean(1)
+    told = model(torch.lerp(x if under is None else under, noise, at), t, condition).float()
+    error = told - (noise - x) if model.config.predicts == "velocity" else (told - x) / at.clamp(min=LEAST_TIME)
+    if under is not None and model.config.predicts == "velocity":
+        error = error - (1 - at) / at * (under - x)
+    return error.square().flatten(1).mean(1)
 
 
 def enlarged(small: Tensor, factor: int) -> Tensor:

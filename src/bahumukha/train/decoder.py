@@ -169,15 +169,10 @@ class DecoderRun(FolderRun):
 
     def _copier(self) -> Codec | None:
         """Whose copies stand for sketches."""
-        name, size = self.config.sketches.codec, self.config.pictures.size
-        if not name:
+        if not self.config.sketches.codec:
             return None
-        codec = load_codec(name)
-        if size % codec.downsampling:
-            raise UsageError(
-                f"sketches.codec: {name} makes {codec.downsampling} pixels of a code; pictures.size {size} is no"
-                " multiple of it"
-            )
+        codec = load_codec(self.config.sketches.codec)
+        _check_size(self.config.pictures.size, codec.downsampling)
         return codec.to(self.device)
 
     def _started(self) -> nn.Module | None:
