@@ -157,8 +157,22 @@ def test_padding_counts_where_it_should():
         ({"pool": "last"}, "text.pool is 'last', which takes text.attention 'all'"),
         ({"attention": "sideways"}, "text.attention 'sideways' is not one of masked, causal, all"),
         ({"layers": 0}, "text.layers is 0"),
+        ({"projection_hidden": -1}, "text.projection_hidden is -1"),
     ],
 )
 def test_a_bad_option_of_the_text_tower_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         replace(TEXT, **options)
+
+
+def test_a_perceptron_beside_the_projection_adds_to_it():
+    plain, wide = text_tower(TEXT), text_tower(replace(TEXT, projection_hidden=24))
+    assert plain.projection_mlp is None and set(plain.state_dict()) < set(wide.state_dict())
+    wide.load_state_dict(plain.state_dict(), strict=False)
+    ids, mask = torch.randint(50, (3, 6)), torch.ones(3, 6, dtype=torch.long)
+    pooled = plain.pooled(ids, mask)
+    hidden = torch.nn.functional.gelu(pooled @ wide.projection_mlp.inner.weight.T + wide.projection_mlp.inner.bias)
+    expected = plain(ids, mask) + hidden @ wide.projection_mlp.outer.weight.T
+    assert torch.allclose(wide(ids, mask), expected, atol=1e-5) and not torch.allclose(
+        wide(ids, mask), plain(ids, mask)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -194,6 +195,11 @@ def test_towers_that_others_lack_are_not_exported(image):
         to_transformers(ClipConfig(24, image, config.text), "mine")
     with pytest.raises(ModelError, match="mine: OpenCLIP has no such towers"):
         to_open_clip(ClipConfig(), "mine")
+    wide = replace(config, text=replace(config.text, projection_hidden=8))
+    for export, message in ((to_open_clip, "OpenCLIP has no such towers"), (to_transformers, "neither CLIPModel nor")):
+        export(config, "mine")
+        with pytest.raises(ModelError, match=f"mine: {message}"):
+            export(wide, "mine")
 
 
 def test_missing_and_unknown_tensors_are_named():

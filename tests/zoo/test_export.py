@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from PIL import Image
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from bahumukha.errors import ModelError
@@ -61,6 +63,29 @@ def folder(tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def wide(folder, tmp_path_factory):
+    """The same with a perceptron in its text tower, and the embeddings of its tokens in int8."""
+    torch.manual_seed(1)
+    old = load_clip(folder)
+    model = Clip(replace(old.config, text=replace(old.config.text, projection_hidden=48))).eval()
+    model.load_state_dict(old.state_dict(), strict=False)
+    torch.nn.init.normal_(model.text.projection_mlp.outer.weight)
+    out = tmp_path_factory.mktemp("models") / "wide"
+    export_clip(
+        model,
+        out,
+        name="wide",
+        tokenizer=word_tokenizer().to_str(),
+        preprocess=PREPROCESS,
+        templates=["a photo of a {}"],
+        steps=7,
+        text_storage="float32",
+        words="int8",
+    )
+    return out, model
+
+
 def pictures(count: int = 5) -> list[Image.Image]:
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 255, (120, 130, 3), np.uint8)).resize((200, 180)) for _ in range(count)]
@@ -72,6 +97,22 @@ def test_onnx_agrees_with_pytorch(folder):
     assert (ours.encode_images(images) * theirs.encode_images(images)).sum(1).min() > 0.9999
     assert (ours.encode_texts(texts) * theirs.encode_texts(texts)).sum(1).min() > 0.999  # int8 against float16
     assert ours.fingerprint == theirs.fingerprint == fingerprint(folder)
+
+
+def test_a_perceptron_and_tokens_in_int8_are_the_same_in_both(folder, wide):
+    out, model = wide
+    texts = ["a photo of a cat", "red", "the blue sea the blue sea the blue sea", ""]
+    theirs = TorchClip(out).encode_texts(texts)
+    assert (OnnxClip(out, threads=1).encode_texts(texts) * theirs).sum(1).min() > 0.9999
+    assert (OnnxClip(folder, threads=1).encode_texts(texts) * theirs).sum(
+        1
+    ).max() < 0.99  # the perceptron says something
+    loaded = load_clip(out).state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+    stored = load_file(out / "model.safetensors")
+    assert stored["text.token.weight"].dtype == torch.int8 and stored["text.token.weight.scale"].shape == (400, 1)
+    before = load_clip(folder).text.token.weight
+    assert (loaded["text.token.weight"] - before).abs().max() <= before.abs().max() / 127
 
 
 @pytest.mark.parametrize("shape", [(110, 110), (200, 150), (97, 260)])

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from bahumukha.nn.attention import ACTIVATIONS, NORM_EPSILON, Activation, Block, init_transformer, padding_mask
@@ -39,6 +40,8 @@ class TextTowerConfig:
     """`mean`: over the tokens. `end`: at the first `end_token`. `last`: at the last place, padding or not."""
     end_token: int | None = None
     projection_bias: bool = False
+    projection_hidden: int = 0
+    """Hidden units of a perceptron beside the linear projection; 0 for none."""
     epsilon: float = NORM_EPSILON
 
     def __post_init__(self) -> None:
@@ -46,6 +49,10 @@ class TextTowerConfig:
             raise ValueError(f"text.width {self.width} is not a multiple of text.heads {self.heads}")
         if self.layers < 1:
             raise ValueError(f"text.layers is {self.layers}; at least 1 is needed")
+        if self.projection_hidden < 0:
+            raise ValueError(
+                f"text.projection_hidden is {self.projection_hidden}; give a number of units, or 0 for none"
+            )
         for name, allowed in (("activation", ACTIVATIONS), ("attention", get_args(Look)), ("pool", get_args(Pool))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"text.{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
@@ -66,8 +73,26 @@ class TextFeatures(NamedTuple):
     """bool (B, L): False where `tokens` stands for no token."""
 
 
+class Perceptron(nn.Module):
+    """One hidden layer, W_2 gelu(W_1 x + b): (…, width) -> (…, dim)."""
+
+    def __init__(self, width: int, hidden: int, dim: int):
+        super().__init__()
+        self.inner = nn.Linear(width, hidden)
+        self.outer = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, width) -> (…, dim)."""
+        return self.outer(F.gelu(self.inner(x)))
+
+
 class TextTower(nn.Module):
-    """Token ids -> a point of the shared space."""
+    """Token ids -> a point of the shared space.
+
+    With `projection_hidden` a perceptron stands beside the linear projection of the pooled state, W x + W_2 gelu(W_1 x + b).
+    A small tower's last layer has few numbers to tell many names by, and no linear map puts each of them where its
+    pictures are; a wide hidden layer does, at the cost of one more layer for each text and not for each token.
+    """
 
     def __init__(self, config: TextTowerConfig, dim: int):
         super().__init__()
@@ -80,6 +105,9 @@ class TextTower(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
         self.projection = nn.Linear(config.width, dim, bias=config.projection_bias)
+        self.projection_mlp = (
+            Perceptron(config.width, config.projection_hidden, dim) if config.projection_hidden else None
+        )
         self.grad_checkpointing = False
         init_transformer(self, config.layers)
 
@@ -102,7 +130,12 @@ class TextTower(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, L) -> (B, dim), not normalised."""
-        return self.projection(self.pooled(ids, mask))
+        return self.project(self.pooled(ids, mask))
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """What `pooled` gives -> (B, dim), not normalised."""
+        projected = self.projection(pooled)
+        return projected if self.projection_mlp is None else projected + self.projection_mlp(pooled)
 
     def hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, L) -> what the last layer makes of every token, (B, L, width); of padding it means nothing."""

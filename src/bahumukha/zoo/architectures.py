@@ -153,7 +153,7 @@ def to_open_clip(config: ClipConfig, name: str) -> dict[str, Any]:
     image, text = config.image, config.text
     activations = {text.activation} | ({image.activation} if isinstance(image, ViTConfig) else set())
     quick = "quick_gelu" in activations
-    if text.pool == "mean" or (quick and (len(activations) > 1)):
+    if text.pool == "mean" or text.projection_hidden or (quick and (len(activations) > 1)):
         raise ModelError(f"{name}: OpenCLIP has no such towers; export it as onnx")
     made: dict[str, Any] = {"embed_dim": config.dim, "quick_gelu": quick, "custom_text": has_custom_text(config)}
     if config.logit_bias:
@@ -277,6 +277,7 @@ def to_transformers(config: ClipConfig, name: str) -> dict[str, Any]:
     siglip = config.logit_bias
     fits = (
         isinstance(image, ViTConfig)
+        and not text.projection_hidden
         and image.pool == ("attention" if siglip else "class")
         and image.pre_norm is image.class_token is image.projection is not siglip
         and image.patch_bias is text.projection_bias is siglip

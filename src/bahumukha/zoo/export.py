@@ -19,6 +19,7 @@ from bahumukha.errors import ModelError
 from bahumukha.images import Preprocess
 from bahumukha.models.clip import Clip
 from bahumukha.zoo.folder import CONFIG, IMAGE_TOWER, TEXT_TOWER, TOKENIZER, WEIGHTS, fingerprint
+from bahumukha.zoo.small_tensors import restored, with_int8_rows
 from bahumukha.zoo.storage import Storage, fold, store_small
 
 Precision = Literal["float32", "float16", "int8"]
@@ -27,6 +28,7 @@ LEAST_COSINE: Mapping[Precision, float] = {"float32": 0.9999, "float16": 0.999, 
 """Between an exported graph's embeddings and the network's own."""
 LARGEST_GRAPH = 2_000_000_000
 """Bytes; a file of ONNX is one protobuf message, which ends at 2 GiB."""
+WORDS = "text.token.weight"
 SENTENCES = (
     "a photo of a cat",
     "two red apples on a wooden table, seen from above",
@@ -68,11 +70,13 @@ def export_clip(
     image_storage: Storage = "float16",
     text_storage: Storage = "int8",
     weights: Literal["float32", "float16"] = "float16",
+    words: Literal["as weights", "int8"] = "as weights",
     twin: bool = True,
 ) -> None:
     """Write everything of a model folder but its card. `tokenizer` is the JSON text of a `tokenizers.Tokenizer`.
 
-    With `weights` float16 the model itself is rounded too, so that it stays the twin of what was written.
+    With `weights` float16 the model itself is rounded too, so that it stays the twin of what was written; so are its
+    embeddings of tokens with `words` int8, half the size of float16 (`zoo.small_tensors`).
     Without `twin` there is no `model.safetensors`. Raises ModelError when a graph is too large for its file.
     """
     from safetensors.torch import save_file
@@ -83,7 +87,9 @@ def export_clip(
     state = model.state_dict()
     if weights == "float16":
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-        model.load_state_dict(state)
+    if words == "int8":
+        state = with_int8_rows(state, [WORDS])
+    model.load_state_dict(restored(state))
     if twin:
         save_file({k: v.contiguous() for k, v in state.items()}, folder / WEIGHTS)
     _save(store_small(image_graph(model, preprocess.size), image_storage), folder / IMAGE_TOWER)

@@ -21,6 +21,7 @@ from bahumukha.models.text import TextFeatures, TextTower
 from bahumukha.nn.folding import folded
 from bahumukha.protocols import ImageTextEncoder
 from bahumukha.zoo.folder import TOKENIZER, WEIGHTS, find, fingerprint, read_config
+from bahumukha.zoo.small_tensors import restored
 from bahumukha.zoo.tokenizer import TextTokenizer
 
 M = TypeVar("M", bound=nn.Module)
@@ -159,7 +160,7 @@ class TextReader:
         mask[:, 0] = 1  # of an empty text one token is left
         hidden = self.tower.hidden(ids, mask)
         pooled = self.tower.pool(hidden, ids, mask)
-        return TextFeatures(F.normalize(self.tower.projection(pooled), dim=-1), hidden, mask.bool())
+        return TextFeatures(F.normalize(self.tower.project(pooled), dim=-1), hidden, mask.bool())
 
     def tokens(self, texts: str | Sequence[str]) -> Tensor:
         """See `TorchClip.tokenizer`."""
@@ -189,7 +190,7 @@ def _loaded(folder: Path, build: Callable[[ClipConfig], M], part: str = "") -> M
         model = build(ClipConfig.from_dict(config.architecture))
         with safe_open(path, "pt") as file:
             weights = {k.removeprefix(part): file.get_tensor(k) for k in file.keys() if k.startswith(part)}  # noqa: SIM118
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+        model.load_state_dict(restored(weights))
     except SafetensorError as error:
         raise ModelError(f"{path}: damaged ({error}); put the model there again") from error
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
