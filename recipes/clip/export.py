@@ -50,7 +50,8 @@ def main() -> None:
     state = torch.load(args.run / FINAL, weights_only=True)
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
     image = {k.removeprefix("image."): v for k, v in state["model"].items() if k.startswith("image.")}
-    model = new_clip(tokenizer, image)
+    inner = state["model"].get("text.projection_mlp.inner.bias")
+    model = new_clip(tokenizer, image, 0 if inner is None else len(inner))
     model.load_state_dict(state["model"])
     if args.look:
         model.image.load_state_dict(Place.read(args.look).image)
@@ -65,6 +66,7 @@ def main() -> None:
         templates=TEMPLATES,
         steps=args.steps or state["step"],
         image_storage="int8",
+        words="int8",
         twin=not args.onnx_only,
     )
     if args.image_of:

@@ -283,11 +283,12 @@ def solve_projection(
     text.projection.weight.copy_(solved(states, targets, of_kinds, ridge))
 
 
-def new_clip(tokenizer: Tokenizer, image: dict[str, Tensor]) -> Clip:
-    """The starter's architecture with the image tower of stage 2, frozen."""
+def new_clip(tokenizer: Tokenizer, image: dict[str, Tensor], hidden: int = 0) -> Clip:
+    """The starter's architecture with the image tower of stage 2, frozen; `hidden` units beside its text projection."""
     dim, _ = image["projection.weight"].shape
     tower = ImageTowerConfig(head=HEAD, classes=len(image["mixture.logits.bias"]))
-    model = Clip(ClipConfig(dim, image=tower, text=TextTowerConfig(vocabulary=tokenizer.get_vocab_size())))
+    text = TextTowerConfig(vocabulary=tokenizer.get_vocab_size(), projection_hidden=hidden)
+    model = Clip(ClipConfig(dim, image=tower, text=text))
     model.image.load_state_dict(image)
     nn.init.constant_(model.log_scale, float(np.log(Weights.scale)))
     model.image.requires_grad_(False)

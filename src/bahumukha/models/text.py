@@ -89,7 +89,10 @@ class Perceptron(nn.Module):
 class TextTower(nn.Module):
     """Token ids -> a point of the shared space.
 
-    With `projection_hidden` a perceptron stands beside the linear projection of the pooled state, W x + W_2 gelu(W_1 x + b).
+    With `projection_hidden` a perceptron stands beside the linear projection of the pooled state x:
+
+        W x + W_2 gelu(W_1 x + b)
+
     A small tower's last layer has few numbers to tell many names by, and no linear map puts each of them where its
     pictures are; a wide hidden layer does, at the cost of one more layer for each text and not for each token.
     """
