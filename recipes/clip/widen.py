@@ -20,12 +20,14 @@ some minutes of gradient descent on cached states then train all of it, with the
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -225,6 +227,18 @@ class Objective:
         }
 
 
+def cached_states(tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str], folder: Path) -> Tensor:
+    """Pooled states of texts, (N, width); kept in `folder` for the same texts and tower."""
+    digest = hashlib.sha256("\n".join(texts).encode())
+    digest.update(tower.norm.weight.detach().numpy().tobytes())
+    file = folder / f"states-{digest.hexdigest()[:16]}.npy"
+    if not file.exists():
+        aside = file.with_suffix(".part.npy")
+        np.save(aside, in_parts(tower.pooled, tokenizer, texts, LIMIT).numpy())
+        aside.rename(file)
+    return torch.from_numpy(np.load(file))
+
+
 def widened(model: Clip, hidden: int) -> Clip:
     """The same Clip with a perceptron of `hidden` units in its text tower, at random weights."""
     wide = Clip(replace(model.config, text=replace(model.config.text, projection_hidden=hidden)))
@@ -248,8 +262,8 @@ def main() -> None:
     told = Told.of(ready.texts.scenes, ready.texts.things, np.random.default_rng(11))
     said = held_texts(ready) | {"told": told.texts}
     print({kind: len(texts) for kind, texts in said.items()}, flush=True)
-    states = cached_states(edition, ready, said, args.out / "states.pt")
-    places = {kind: F.normalize(edition.projection(x), dim=1).detach() for kind, x in states.items()}
+    states = {kind: cached_states(edition, ready.tokenizer, texts, args.out) for kind, texts in said.items()}
+    places = {kind: F.normalize(edition.project(x), dim=1).detach() for kind, x in states.items()}
     names = ready.places.clone()
     everyday = set(said["everyday"])
     stays = torch.tensor([name in everyday for name in said["name"]])
@@ -287,16 +301,6 @@ def main() -> None:
     for report in train(projection, objective.batches(args.seed), objective, loop, args.out, validate=validate):
         print(report, flush=True)
     torch.save({"model": model.state_dict(), "step": args.steps}, args.out / FINAL)
-
-
-def cached_states(tower: TextTower, ready: Prepared, said: dict[str, list[str]], file: Path) -> dict[str, Tensor]:
-    """Pooled states (N, width) of the texts of each kind, computed once."""
-    states = torch.load(file, weights_only=True) if file.exists() else {}
-    new = {kind: texts for kind, texts in said.items() if kind not in states}
-    if new:
-        states |= {kind: in_parts(tower.pooled, ready.tokenizer, texts, LIMIT) for kind, texts in new.items()}
-        torch.save(states, file)
-    return {kind: states[kind] for kind in said}
 
 
 if __name__ == "__main__":

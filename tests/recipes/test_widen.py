@@ -7,13 +7,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 from torch.nn import functional as F
 
 from bahumukha.data.scenes import Ground, Scene, SceneObject
 from bahumukha.models.clip import Clip, ClipConfig
 from bahumukha.models.text import TextTower, TextTowerConfig
 from bahumukha.models.vit import ViTConfig
-from recipes.clip.widen import Objective, Projection, Told, Weights, widened
+from bahumukha.zoo.folder import TOKENIZER
+from recipes.clip.texts import in_parts
+from recipes.clip.widen import Objective, Projection, Told, Weights, cached_states, widened
 
 KINDS = ("name", "a name", "kept", "shown", "everyday", "class")
 
@@ -145,3 +148,15 @@ def test_a_widened_clip_keeps_all_weights():
     assert wide.config.text.projection_hidden == 24 and wide.text.projection_mlp.inner.out_features == 24
     state = wide.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_states_are_computed_once_for_the_same_texts_and_tower(tiny_clip, tmp_path, monkeypatch):
+    tokenizer = Tokenizer.from_file(str(tiny_clip / TOKENIZER))
+    tower = TextTower(TextTowerConfig(tokenizer.get_vocab_size(), 16, width=16, layers=1, heads=2), 8)
+    texts = ["a cat", "two dogs", "the sea"]
+    states = cached_states(tower, tokenizer, texts, tmp_path)
+    assert states.shape == (3, tower.config.width)
+    assert torch.allclose(states, in_parts(tower.pooled, tokenizer, texts))
+    assert not torch.equal(cached_states(tower, tokenizer, texts[::-1], tmp_path), states)
+    monkeypatch.setattr(tower, "pooled", lambda *_: pytest.fail("computed again"))
+    assert torch.equal(cached_states(tower, tokenizer, texts, tmp_path), states)
