@@ -1,7 +1,8 @@
 """Draw the classes of an unseen-concepts test: 100 of those that a folder of photographs shows.
 
 python -m recipes.clip.unseen --photos PHOTOS --seed 0 > unseen0.txt
-python -m recipes.clip.train … --leave-out unseen0.txt --out runs/unseen0      (and recipes.clip.export)
+python -m recipes.clip.look … --leave-out unseen0.txt --out runs/look0
+python -m recipes.clip.anchors … --look runs/look0 --leave-out unseen0.txt --out runs/unseen0  (and recipes.clip.export)
 bahu evaluate clip --photos PHOTOS --classes unseen0.txt --model EXPORTED
 """
 
