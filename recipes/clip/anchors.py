@@ -27,15 +27,13 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.nn import functional as F
 
-from bahumukha.data.imagenet import class_names
 from bahumukha.models.text import Perceptron
 from recipes.clip import look
 from recipes.clip.captions import Captions
-from recipes.clip.classes import class_offsets
+from recipes.clip.classes import given_names
 from recipes.clip.export import TEMPLATES
-from recipes.clip.guess import unit
+from recipes.clip.guess import first_names, unit
 from recipes.clip.pretrain import TARGETS
 from recipes.clip.texts import in_parts
 from recipes.clip.train import FINAL, LIMIT, NOUNS_ONLY, Place, new_clip, solved, text_state
@@ -72,10 +70,8 @@ def anchor(layer: Perceptron, vectors: dict[str, Tensor], outs: dict[str, ReadOu
 
 def class_vectors(teacher: dict[str, np.ndarray], captions: Captions, classes: Sequence[int]) -> dict[str, Tensor]:
     """The teacher's vectors of class offsets by kind, (C, size), rows of norm 1."""
-    named = {str(name): i for i, name in enumerate(teacher["names"])}
     rows = [captions.row[offset] for offset in classes]
-    first = [named[captions.wordnet[offset].lemmas[0].lower()] for offset in classes]
-    taken = {"name": first, "definition": rows, "taxonomy": rows}
+    taken = {"name": first_names(captions.wordnet, teacher, classes), "definition": rows, "taxonomy": rows}
     return {kind: torch.from_numpy(unit(teacher[kind][taken[kind]].astype(np.float32))) for kind in TARGETS}
 
 
@@ -111,7 +107,7 @@ def main() -> None:
         teacher = {name: archive[name] for name in archive.files}
     captions = Captions.read(args.wordnet, [int(o) for o in teacher["offsets"]], left_out)
     place = Place.read(args.look)
-    given = {offset: name.lower() for offset, (_, name) in zip(class_offsets(), class_names(), strict=True)}
+    given = given_names()
     shown = [offset for offset in given if offset not in left_out]
 
     model = new_clip(tokenizer, place.image, hidden=len(shown)).eval()
@@ -126,7 +122,7 @@ def main() -> None:
     anchor(tower.projection_mlp, class_vectors(teacher, captions, shown), outs, states[0][:: len(TEMPLATES)])
     targets = [place.nouns[[captions.row[o] for o in shown for _ in TEMPLATES]], place.nouns[rows]]
     with torch.no_grad():
-        hidden = [F.gelu(tower.projection_mlp.inner(each)) for each in states]
+        hidden = [tower.projection_mlp.hidden(each) for each in states]
         tower.projection_mlp.outer.weight.copy_(solved(hidden, targets, [1.0, SENTENCES], RIDGE))
         tower.projection.weight.zero_()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bahumukha.data.imagenet import class_names
-from recipes.clip.classes import class_offsets
+from recipes.clip.classes import class_offsets, given_names
 from recipes.clip.concepts import meanings
 from recipes.clip.texts import Noun, nouns, phrase, sense_ranks, word_counts
 from recipes.clip.wordnet import WordNet
@@ -91,9 +90,9 @@ class Captions:
 
     def _with_given_names(self, shown: list[int], synonyms: list[Noun]) -> list[Noun]:
         """The fixed list's names count as much as all synonyms together: they are what is asked most."""
-        given = dict(zip(self.classes, (name for _, name in class_names()), strict=True))
+        given = given_names()
         total = {c: sum(n.weight for n in synonyms if n.offset == c) for c in shown}
-        named = [Noun(given[c].lower(), c, 1.5) for c in shown]
+        named = [Noun(given[c], c, 1.5) for c in shown]
         return named + [Noun(n.word, n.offset, 1.0 * n.weight / total[n.offset]) for n in synonyms]
 
     def draw(self, kind: str, count: int, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
@@ -118,6 +117,6 @@ def _chance(weights: list[float]) -> np.ndarray:
 
 def words_of(wordnet: WordNet, offsets: set[int]) -> set[str]:
     """Every word of these synsets and the fixed list's names of them, in lower case."""
-    given = {o: name.lower() for o, (_, name) in zip(class_offsets(), class_names(), strict=True)}
+    given = given_names()
     words = {lemma.lower() for o in offsets for lemma in wordnet[o].lemmas}
     return words | {given[o] for o in offsets if o in given}

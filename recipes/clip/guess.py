@@ -26,6 +26,12 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def first_names(wordnet: WordNet, teacher: dict[str, np.ndarray], offsets: Sequence[int]) -> list[int]:
+    """The row of each noun's first word in `teacher["name"]`."""
+    row = {str(name): i for i, name in enumerate(teacher["names"])}
+    return [row[wordnet[offset].lemmas[0].lower()] for offset in offsets]
+
+
 def guess_prototypes(
     wordnet: WordNet, teacher: dict[str, np.ndarray], classes: Sequence[int], prototypes: np.ndarray
 ) -> np.ndarray:
@@ -36,9 +42,7 @@ def guess_prototypes(
     offsets = [int(o) for o in teacher["offsets"]]
     position = {o: i for i, o in enumerate(offsets)}
     rows = np.array([position[c] for c in classes])
-    name_row = {str(n): i for i, n in enumerate(teacher["names"])}
-    first = np.array([name_row[wordnet[o].lemmas[0].lower()] for o in offsets])
-    names = teacher["name"][first].astype(np.float32)
+    names = teacher["name"][first_names(wordnet, teacher, offsets)].astype(np.float32)
     definitions = teacher["definition"].astype(np.float32)
     incidence = taxonomy_incidence(wordnet, offsets)
 

@@ -87,7 +87,7 @@ class Projection(nn.Module):
 
     def features(self, states: Tensor) -> Tensor:
         """States (N, width) -> (N, width + hidden): what the two last maps are linear in."""
-        return torch.cat([states, F.gelu(self.mlp.inner(states))], 1)
+        return torch.cat([states, self.mlp.hidden(states)], 1)
 
     def forward(self, states: Tensor) -> Tensor:
         """States (N, width) -> (N, dim), rows of norm 1."""

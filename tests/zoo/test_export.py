@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -25,7 +26,8 @@ from bahumukha.zoo.export import export_clip
 from bahumukha.zoo.folder import fingerprint
 from bahumukha.zoo.onnx import OnnxClip
 from bahumukha.zoo.pytorch import TorchClip, load_clip
-from bahumukha.zoo.storage import quantize_rows, store_small
+from bahumukha.zoo.small_tensors import quantize_rows
+from bahumukha.zoo.storage import store_small
 
 WORDS = "<pad> <start> <end> a photo of cat dog red blue the sea".split()
 PREPROCESS = Preprocess(
@@ -42,6 +44,19 @@ def word_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+def exported(model: Clip, out: Path, **options: str) -> None:
+    export_clip(
+        model,
+        out,
+        name=out.name,
+        tokenizer=word_tokenizer().to_str(),
+        preprocess=PREPROCESS,
+        templates=["a photo of a {}"],
+        steps=7,
+        **options,
+    )
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     torch.manual_seed(0)
@@ -51,15 +66,7 @@ def folder(tmp_path_factory):
     model = Clip(ClipConfig(32, image, text)).eval()
     torch.nn.init.normal_(model.image.head.projection.weight, std=0.1)  # it starts at zero, and would say nothing
     out = tmp_path_factory.mktemp("models") / "small"
-    export_clip(
-        model,
-        out,
-        name="small",
-        tokenizer=word_tokenizer().to_str(),
-        preprocess=PREPROCESS,
-        templates=["a photo of a {}"],
-        steps=7,
-    )
+    exported(model, out)
     return out
 
 
@@ -72,17 +79,7 @@ def wide(folder, tmp_path_factory):
     model.load_state_dict(old.state_dict(), strict=False)
     torch.nn.init.normal_(model.text.projection_mlp.outer.weight)
     out = tmp_path_factory.mktemp("models") / "wide"
-    export_clip(
-        model,
-        out,
-        name="wide",
-        tokenizer=word_tokenizer().to_str(),
-        preprocess=PREPROCESS,
-        templates=["a photo of a {}"],
-        steps=7,
-        text_storage="float32",
-        words="int8",
-    )
+    exported(model, out, text_storage="float32", words="int8")
     return out, model
 
 

@@ -81,9 +81,13 @@ class Perceptron(nn.Module):
         self.inner = nn.Linear(width, hidden)
         self.outer = nn.Linear(hidden, dim, bias=False)
 
+    def hidden(self, x: Tensor) -> Tensor:
+        """(…, width) -> (…, hidden)."""
+        return F.gelu(self.inner(x))
+
     def forward(self, x: Tensor) -> Tensor:
         """(…, width) -> (…, dim)."""
-        return self.outer(F.gelu(self.inner(x)))
+        return self.outer(self.hidden(x))
 
 
 class TextTower(nn.Module):

@@ -18,6 +18,7 @@ from bahumukha.errors import ModelError
 from bahumukha.models.vqgan import Codec, build_codec
 from bahumukha.zoo.checkpoints import read_tensors
 from bahumukha.zoo.folder import CONFIG, WEIGHTS, find, read_json
+from bahumukha.zoo.small_tensors import restored
 from bahumukha.zoo.tokens import write_model
 
 KIND = "vqgan"
@@ -41,7 +42,7 @@ def load_codec(name: str | Path) -> Codec:
     folder = find(name)
     config = read_codec_config(folder)
     path = folder / WEIGHTS
-    state = {key: value.float() if value.is_floating_point() else value for key, value in read_tensors(path).items()}
+    state = restored(read_tensors(path))
     try:
         codec = build_codec(config.architecture)
     except ModelError as error:

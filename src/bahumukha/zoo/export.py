@@ -29,6 +29,7 @@ LEAST_COSINE: Mapping[Precision, float] = {"float32": 0.9999, "float16": 0.999, 
 LARGEST_GRAPH = 2_000_000_000
 """Bytes; a file of ONNX is one protobuf message, which ends at 2 GiB."""
 WORDS = "text.token.weight"
+"""The embeddings of tokens."""
 SENTENCES = (
     "a photo of a cat",
     "two red apples on a wooden table, seen from above",

@@ -30,6 +30,7 @@ from bahumukha.models.karlo import TextProjection
 from bahumukha.models.text import TextFeatures
 from bahumukha.zoo.checkpoints import read_tensors
 from bahumukha.zoo.folder import CARD, CONFIG, FORMAT, available
+from bahumukha.zoo.small_tensors import restored
 
 INDEX = "model_index.json"
 KARLO = "karlo"
@@ -131,7 +132,7 @@ class Karlo:
     def _filled(self, part: str, build: Any) -> Any:
         """The network with the weights of its folder; each must be there and fit."""
         path = self._weights(part)
-        state = {k: v.float() if v.is_floating_point() else v for k, v in read_tensors(path).items()}
+        state = restored(read_tensors(path))
         try:
             network: nn.Module = build()
         except (TypeError, ValueError, KeyError) as error:

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bahumukha.zoo.storage import quantize_rows
-
 SCALE = ".scale"
+
+
+def quantize_rows(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """float32 matrix -> int8 and float32 scales so that int8 * scale is near it; one scale along `axis`."""
+    scale = np.abs(values).max(axis=axis, keepdims=True) / 127
+    scale = np.where(scale == 0, 1, scale).astype(np.float32)
+    return np.clip(np.rint(values / scale), -127, 127).astype(np.int8), scale
 
 
 def with_int8_rows(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
@@ -27,11 +33,8 @@ def with_int8_rows(state: Mapping[str, Tensor], names: Collection[str]) -> dict[
 
 def restored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What `with_int8_rows` or float16 made small, in float32 under its own name; all else as it is."""
-    scales = {name.removesuffix(SCALE): value for name, value in state.items() if name.endswith(SCALE)}
-    scales = {name: value for name, value in scales.items() if name in state and state[name].dtype == torch.int8}
-    own = {name: value for name, value in state.items() if name.removesuffix(SCALE) not in scales or name in scales}
-    return {name: _float32(value) * scales[name] if name in scales else _float32(value) for name, value in own.items()}
-
-
-def _float32(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() or value.dtype == torch.int8 else value
+    full = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    for name, value in state.items():
+        if value.dtype == torch.int8 and name + SCALE in state:
+            full[name] = value * full.pop(name + SCALE)
+    return full

@@ -18,6 +18,8 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from bahumukha.zoo.small_tensors import quantize_rows
+
 Storage = Literal["float32", "float16", "int8", "int8-dynamic"]
 SMALL = 4096
 """Tensors with fewer elements (biases, norms, small kernels) stay float32: they weigh little and matter much."""
@@ -73,13 +75,6 @@ def store_small(model: onnx.ModelProto, storage: Storage) -> onnx.ModelProto:
 def _float16(graph: onnx.GraphProto, name: str, values: np.ndarray) -> list[onnx.NodeProto]:
     graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), f"{name}_f16"))
     return [helper.make_node("Cast", [f"{name}_f16"], [name], to=onnx.TensorProto.FLOAT)]
-
-
-def quantize_rows(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """float32 matrix -> int8 and float32 scales so that int8 * scale is near it; one scale along `axis`."""
-    scale = np.abs(values).max(axis=axis, keepdims=True) / 127
-    scale = np.where(scale == 0, 1, scale).astype(np.float32)
-    return np.clip(np.rint(values / scale), -127, 127).astype(np.int8), scale
 
 
 def _int8_matrix(graph: onnx.GraphProto, name: str, values: np.ndarray) -> list[onnx.NodeProto]:
