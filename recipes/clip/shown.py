@@ -66,14 +66,17 @@ def halves(scenes: Sequence[Scene]) -> dict[int, tuple[list[Half], list[Half]]]:
 
 
 class ShownScenes:
-    """Draws scenes. `joined` is the part that are two scenes joined."""
+    """Draws scenes. `joined` is the part that are two scenes joined, `threes` the part of the others that are of three
+    kinds of things (None: as they come)."""
 
-    def __init__(self, sets: Sequence[PictureSet], joined: float = 0.5):
+    def __init__(self, sets: Sequence[PictureSet], joined: float = 0.5, threes: float | None = None):
         self.at = [(part, i) for part in sets for i in range(len(part))]
         self.scenes = [Scene.from_record(r["scene"]) for part in sets for r in part.records]
         self.mirrors = np.array([not held_out(mirrored(plainly(scene))) for scene in self.scenes])
         self.capsizes = np.array([not held_out(capsized(plainly(scene))) for scene in self.scenes])
-        self.joined = joined
+        self.joined, self.threes = joined, threes
+        number = np.array([len(scene.objects) for scene in self.scenes])
+        self.of_three, self.of_fewer = np.flatnonzero(number == 3), np.flatnonzero(number < 3)
         self.halves = {
             axis: (first, {cut: [s for s in second if s.cut >= cut] for cut in range(1, int(CELLS) + 1)})
             for axis, (first, second) in halves(self.scenes).items()
@@ -86,13 +89,24 @@ class ShownScenes:
             return shown
         return self._turned(rng)
 
+    def said(self, rng: np.random.Generator) -> Statement:
+        """Something true about one of the scenes, as it was composed."""
+        scene = self.scenes[self._any(rng)]
+        return plainly(scene) if rng.random() < 0.4 else stated(scene, rng)
+
+    def _any(self, rng: np.random.Generator) -> int:
+        if self.threes is None:
+            return int(rng.integers(len(self.scenes)))
+        some = self.of_three if rng.random() < self.threes else self.of_fewer
+        return int(some[rng.integers(len(some))])
+
     def _maps(self, scene: int) -> tuple[np.ndarray, np.ndarray]:
         part, i = self.at[scene]
         features, tokens = part.maps([i])
         return features[0], tokens[0]
 
     def _turned(self, rng: np.random.Generator) -> Shown:
-        i = int(rng.integers(len(self.at)))
+        i = self._any(rng)
         scene = self.scenes[i]
         feature, tokens = self._maps(i)
         said = plainly(scene) if rng.random() < 0.4 else stated(scene, rng)

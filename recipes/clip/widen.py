@@ -39,7 +39,7 @@ from bahumukha.models.clip import Clip
 from bahumukha.models.text import TextTower
 from bahumukha.train.loop import LoopConfig, train
 from recipes.clip.export import TEMPLATES
-from recipes.clip.image_side import nearly
+from recipes.clip.image_side import Statements, nearly
 from recipes.clip.lit import Prepared, held_out_style, parser, prepare
 from recipes.clip.statements import falsified, held_out
 from recipes.clip.texts import in_parts
@@ -119,9 +119,11 @@ class Projection(nn.Module):
 
 @dataclass(frozen=True)
 class Told:
-    """Statements: their texts, and groups of a scene's row and texts about it, a true one before the false."""
+    """Statements: their texts, what these say, and groups of a scene's row and texts about it, a true one before the
+    false."""
 
     texts: list[str]
+    said: list[Statement]
     groups: list[tuple[int, list[int]]]
 
     @classmethod
@@ -132,12 +134,17 @@ class Told:
 
         A group is worded alike, so that only what is said differs. None says what the held-out scenes show."""
         number: dict[str, int] = {}
+        said_by: list[Statement] = []
         groups: list[tuple[int, list[int]]] = []
 
         def add(scene: int, statements: Sequence[Statement], language: str) -> None:
             wording = int(rng.integers(2**32))
             texts = [say(each, np.random.default_rng(wording), language) for each in statements]
-            own = [number.setdefault(text, len(number)) for text in texts if text is not None]
+            own = []
+            for text, statement in zip(texts, statements, strict=True):
+                if text is not None:
+                    own.append(number.setdefault(text, len(number)))
+                    said_by.extend([statement] * (len(number) - len(said_by)))
             if texts[0] is not None and len(own) > 1:
                 groups.append((scene, own))
 
@@ -148,7 +155,7 @@ class Told:
                 add(i, [plain, *false], "en")
             said, language = told_of(scene, rng)
             add(i, [said, *falsified(said, rng, wrong, things)], language)
-        return cls(list(number), groups)
+        return cls(list(number), said_by, groups)
 
 
 def held_texts(ready: Prepared) -> dict[str, list[str]]:
@@ -254,6 +261,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=800)
     options.add_argument("--rate", type=float, default=1.5e-3)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--head", type=Path, help="run of recipes.clip.head, whose statements are where theirs belong")
     args = options.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
@@ -264,6 +272,9 @@ def main() -> None:
     print({kind: len(texts) for kind, texts in said.items()}, flush=True)
     states = {kind: cached_states(edition, ready.tokenizer, texts, args.out) for kind, texts in said.items()}
     places = {kind: F.normalize(edition.project(x), dim=1).detach() for kind, x in states.items()}
+    if args.head:
+        with torch.inference_mode():
+            places["told"] = Statements.read(args.head).encode(told.said)
     names = ready.places.clone()
     everyday = set(said["everyday"])
     stays = torch.tensor([name in everyday for name in said["name"]])

@@ -1,6 +1,6 @@
 """Compose scenes of the pictograms with exact captions, or make the library of drawings that they come from.
 
-    python -m recipes.pictograms.scenes --out DIR --count N [--size 260] [--seed 0] [--split train]
+    python -m recipes.pictograms.scenes --out DIR --count N [--size 260] [--seed 0] [--split train] [--colourful]
     python -m recipes.pictograms.scenes --sheet docs/scenes.png
 
 The library (which drawings, which colours each takes) is made from the fetched icon sets at the first use, in a few
@@ -35,7 +35,7 @@ from bahumukha.data.scene_captions import (
 )
 from bahumukha.data.scene_vectors import Concept, Drawing, Library, measured_drawing
 from bahumukha.data.scene_words import LANGUAGES, names_a_colour
-from bahumukha.data.scenes import SPLITS, Scene, draw_scene, render
+from bahumukha.data.scenes import COLOURFUL, SPLITS, USUAL, Chances, Scene, draw_scene, render
 from bahumukha.sheets import contact_sheet
 from recipes.captioned import split_of
 from recipes.fetch import add_cache_option, default_cache, folder_of
@@ -113,7 +113,7 @@ def _concept(thing: Thing, annotations: Annotations, drawings: dict[str, Drawing
 
 
 def scenes(
-    split: str, seed: int, size: int = 260, library: Library | None = None
+    split: str, seed: int, size: int = 260, library: Library | None = None, chances: Chances = USUAL
 ) -> Iterator[tuple[Image.Image, dict]]:
     """Endless (picture, record) pairs of one split, the same for the same seed and library.
 
@@ -123,7 +123,7 @@ def scenes(
     styles = [style for style in library.styles() if (style == HELD_OUT_SET) == (split == "held-out-style")]
     rng = np.random.default_rng([seed, SPLITS.index(split) if split in SPLITS else 0])
     while True:
-        scene = draw_scene(rng, library, split=split, styles=styles)
+        scene = draw_scene(rng, library, split=split, styles=styles, chances=chances)
         yield render(scene, library, size), record_of(scene, split, rng)
 
 
@@ -155,15 +155,26 @@ class _Part:
     size: int
     first: int
     count: int
+    chances: Chances
 
 
-def write_scenes(out: Path, count: int, *, size: int, seed: int, split: str, cache: Path, workers: int = 2) -> None:
+def write_scenes(
+    out: Path,
+    count: int,
+    *,
+    size: int,
+    seed: int,
+    split: str,
+    cache: Path,
+    workers: int = 2,
+    chances: Chances = USUAL,
+) -> None:
     """Write `count` JPEG files and `scenes.jsonl` below `out`."""
     library_of(cache, workers=workers)  # made once, before the processes ask for it
     out.mkdir(parents=True, exist_ok=True)
     step = 500  # a part's pictures hang on the seed and its number, not on how many processes there are
     parts = [
-        _Part(out, cache, split, seed * 100_000 + i, size, first, min(step, count - first))
+        _Part(out, cache, split, seed * 100_000 + i, size, first, min(step, count - first), chances)
         for i, first in enumerate(range(0, count, step))
     ]
     with ProcessPoolExecutor(workers) as pool, (out / "scenes.jsonl").open("w", encoding="utf-8") as file:
@@ -174,7 +185,7 @@ def write_scenes(out: Path, count: int, *, size: int, seed: int, split: str, cac
 
 def _written(part: _Part) -> list[str]:
     lines = []
-    stream = scenes(part.split, part.seed, part.size, _library(part.cache))
+    stream = scenes(part.split, part.seed, part.size, _library(part.cache), part.chances)
     for number, (picture, record) in enumerate(islice(stream, part.count), part.first):
         name = f"{number:06d}.jpg"
         picture.save(part.out / name, quality=92, subsampling=0)
@@ -217,6 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=260, help="side in pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument("--colourful", action="store_true", help="most scenes of two or three things, most recoloured")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of 24 scenes here")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     add_cache_option(parser)
@@ -226,7 +238,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.out:
         write_scenes(
             args.out, args.count, size=args.size, seed=args.seed, split=args.split, cache=args.cache,
-            workers=args.workers,
+            workers=args.workers, chances=COLOURFUL if args.colourful else USUAL,
         )  # fmt: skip
     library = library_of(args.cache, workers=args.workers)
     if args.sheet:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from bahumukha.data.scene_colours import BASIC, COLOURS, Rgb, contrast, distances, oklab, prototype, srgb
-from bahumukha.data.scene_vectors import Concept, Library
+from bahumukha.data.scene_vectors import Concept, Drawing, Library
 from bahumukha.errors import UsageError
 
 RELATIONS = ("left of", "right of", "above", "below")
@@ -148,23 +148,36 @@ def is_held_out(combination: Combination) -> bool:
 # --- drawing at random
 
 
+@dataclass(frozen=True)
+class Chances:
+    """How scenes fall: weights of one, two and three kinds of things, and the part of things that are recoloured."""
+
+    number: tuple[float, float, float] = (0.45, 0.42, 0.13)
+    painted: float = 0.65
+
+
+USUAL, COLOURFUL = Chances(), Chances((0.1, 0.55, 0.35), 0.95)
+
+
 def draw_scene(
     rng: np.random.Generator,
     library: Library,
     *,
     split: str = "train",
     styles: Sequence[str] | None = None,
+    chances: Chances = USUAL,
 ) -> Scene:
     """A random scene of one split: "train" shows no held-out combination, the two others always show one.
 
     styles: to choose from, by default those of the library. All things of a scene are of one style.
+    chances: `USUAL`, or `COLOURFUL` where training wants many coloured things a picture.
     Raises UsageError for another split, or when the library cannot give such a scene.
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r}; choose from {', '.join(SPLITS)}")
     pool = _pool(library, tuple(styles or library.styles()))
     for _ in range(1000):
-        scene = _attempt(rng, pool)
+        scene = _attempt(rng, pool, chances)
         if scene is not None and bool(scene.held_out()) == (split != "train"):
             return scene
     raise UsageError(f"the library gives no scene for {split!r}; it needs more things or styles")
@@ -196,11 +209,11 @@ def _pool(library: Library, styles: tuple[str, ...]) -> _Pool:
     return pool
 
 
-def _attempt(rng: np.random.Generator, pool: _Pool) -> Scene | None:
+def _attempt(rng: np.random.Generator, pool: _Pool, chances: Chances) -> Scene | None:
     """A scene, or None when the dice fell so that things do not fit or do not stand out."""
     first = pool.concepts[rng.integers(len(pool.concepts))]
     style = _chosen(rng, [style for style in first.drawings if style in pool.by_style])
-    number = _chosen(rng, (1, 2, 3), (0.45, 0.42, 0.13))
+    number = _chosen(rng, (1, 2, 3), chances.number)
     if number > len(pool.by_style[style]):
         return None
     concepts = [first]
@@ -214,7 +227,9 @@ def _attempt(rng: np.random.Generator, pool: _Pool) -> Scene | None:
     objects = []
     for concept, region in zip(concepts, regions, strict=True):
         own = size if rng.random() < 0.7 else _chosen(rng, tuple(SIZES))
-        placed = _placed(rng, concept, style, region, own if number < 3 else _chosen(rng, ("small", "medium")), number)
+        own = own if number < 3 else _chosen(rng, ("small", "medium"))
+        paint = _paint(rng, concept.drawings[style], chances.painted)
+        placed = _placed(rng, concept, style, paint, region, own, number)
         if placed is None:
             return None
         objects.append(placed)
@@ -240,13 +255,15 @@ def _regions(arrangement: str) -> list[Region]:
     }[arrangement]
 
 
+def _paint(rng: np.random.Generator, drawing: Drawing, chance: float) -> str | None:
+    """A colour that the drawing takes, or None for as it is drawn."""
+    return _chosen(rng, drawing.colours) if drawing.colours and rng.random() < chance else None
+
+
 def _placed(
-    rng: np.random.Generator, concept: Concept, style: str, region: Region, size: str, number: int
+    rng: np.random.Generator, concept: Concept, style: str, paint: str | None, region: Region, size: str, number: int
 ) -> SceneObject | None:
     drawing = concept.drawings[style]
-    paint = None
-    if drawing.colours and rng.random() < 0.65:
-        paint = _chosen(rng, drawing.colours)
     count = 1
     if concept.plural and rng.random() < {1: 0.45, 2: 0.3, 3: 0.0}[number]:
         count = int(rng.integers(2, 6))

@@ -1,0 +1,248 @@
+"""Stage 6: an edition's region head goes on, with more scenes than its first training had. The trunk stays.
+
+A colour that is told rightly for every thing that training paints so, and wrongly for a thing that it never paints so,
+was learned with the thing. Scenes of two and three things, nearly all recoloured (`recipes.pictograms.scenes
+--colourful`), joined anew in every batch, show each thing in many colours; each scene is set against statements that
+name another colour. So that the edition's texts keep their meaning,
+
+    a statement encoder is first fitted to the text tower's own vectors of statements, and is held near them
+    pictures stay where the edition puts them, also in another's style, and photographs are left alone
+
+    python -m recipes.clip.head --model src/bahumukha/starter/clip --pictures maps/pictures --photos maps/photos \\
+        --scenes maps/scenes maps/colourful --validation maps/validation --minutes 30 --out runs/head
+    python -m recipes.clip.export --run runs/head … --out edition
+    python -m recipes.clip.widen --model edition …
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bahumukha.data.scene_captions import Statement, say
+from bahumukha.data.scene_colours import BASIC
+from bahumukha.data.scenes import SceneObject
+from bahumukha.models.regions import COLOURS, RegionHead
+from bahumukha.train.loop import LoopConfig, train
+from bahumukha.zoo.onnx import OnnxClip
+from bahumukha.zoo.pytorch import load_clip
+from recipes.clip.image_side import Statements, scene_scores
+from recipes.clip.look import exactly, vocabulary
+from recipes.clip.pictures import PictureSet
+from recipes.clip.shown import ShownScenes, in_anothers_style
+from recipes.clip.statements import StatementEncoder, falsified, held_out, statement_ids
+from recipes.clip.train import FINAL
+from recipes.clip.trunk import HEAD
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How many of each kind stand in a batch, and what each loss weighs."""
+
+    picture: int = 64
+    scene: int = 192
+    photo: int = 16
+    wrong: int = 6
+    scale: float = 25.0
+    slip: float = 1.0
+    stay: float = 10.0
+    silence: float = 4.0
+    anchor: float = 2.0
+
+
+# --- statements where the text tower has them
+
+
+def other_colours(said: Statement, rng: np.random.Generator) -> list[Statement]:
+    """One thing of a statement in all other basic colours that training may show it in; none if none has a colour."""
+    coloured = [i for i, each in enumerate(said.objects) if each.colour]
+    if not coloured:
+        return []
+    i = coloured[rng.integers(len(coloured))]
+    before, own, behind = said.objects[:i], said.objects[i], said.objects[i + 1 :]
+    others = [
+        replace(said, objects=(*before, replace(own, colour=colour), *behind))
+        for colour in BASIC
+        if colour != own.colour
+    ]
+    return [each for each in others if not held_out(each)]
+
+
+def false_ones(said: Statement, rng: np.random.Generator, most: int, things: Sequence[SceneObject]) -> list[Statement]:
+    """One thing in other colours, and up to `most` statements that are wrong in anything."""
+    colours = other_colours(said, rng)
+    return colours + [each for each in falsified(said, rng, most, things) if each not in colours]
+
+
+def fitted_statements(
+    model: OnnxClip, shown: ShownScenes, kinds: dict[str, int], styles: list[str], *, count: int, steps: int
+) -> StatementEncoder:
+    """A statement encoder that says what the text tower says of `count` statements in English, true and false."""
+    rng = np.random.default_rng(3)
+    said: list[Statement] = []
+    while len(said) < count:
+        true = shown.said(rng)
+        said += [true, *false_ones(true, rng, 2, shown.things)[:5]]
+    texts = [say(each, rng) or "" for each in said]
+    rows = [model.encode_texts(texts[start : start + 256]) for start in range(0, len(texts), 256)]
+    targets, ids = torch.from_numpy(np.concatenate(rows)), statement_ids(said, kinds, styles)
+    encoder = StatementEncoder(len(kinds), len(styles), targets.shape[1])
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=2e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    for step in range(steps):
+        some = torch.from_numpy(rng.integers(len(ids), size=512))
+        loss = 1 - (F.normalize(encoder(ids[some]), dim=1) * targets[some]).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 250 == 0 or step + 1 == steps:
+            print(f"statements: step {step}, 1 - cosine {loss.item():.4f}", flush=True)
+    return encoder
+
+
+# --- training
+
+
+class Going(nn.Module):
+    """What is trained: the head, and the statement encoder."""
+
+    def __init__(self, head: RegionHead, statements: StatementEncoder):
+        super().__init__()
+        self.head, self.statements = head, statements
+
+
+class Objective:
+    """Batches of cached features, and their losses."""
+
+    def __init__(
+        self, model: Going, project: nn.Module, kinds: dict[str, int], styles: list[str],
+        pictures: PictureSet, scenes: ShownScenes, photos: PictureSet, weights: Weights,
+    ):  # fmt: skip
+        self.model, self.project, self.kinds, self.styles = model, project, kinds, styles
+        self.pictures, self.scenes, self.photos, self.weights = pictures, scenes, photos, weights
+        self.before = copy.deepcopy(model).eval().requires_grad_(False)
+
+    def batches(self, seed: int) -> Iterator[dict[str, Tensor]]:
+        """Pictures, then scenes, then photographs."""
+        rng = np.random.default_rng(seed)
+        w = self.weights
+        while True:
+            features, tokens = self.pictures.maps(rng.integers(len(self.pictures), size=w.picture).tolist())
+            tokens = in_anothers_style(tokens, tokens.shape[-1] - COLOURS - HEAD.levels**3, rng)
+            scenes = [self.scenes.draw(rng) for _ in range(w.scene)]
+            photos = self.photos.maps(rng.integers(len(self.photos), size=w.photo).tolist())
+            true = [each.said for each in scenes]
+            wrong = [false_ones(each, rng, w.wrong, self.scenes.things) for each in true]
+            yield {
+                "features": torch.from_numpy(np.concatenate([features, [s.feature for s in scenes], photos[0]])),
+                "tokens": torch.from_numpy(np.concatenate([tokens, [s.tokens for s in scenes], photos[1]])),
+                "said": statement_ids([*true, *(each for own in wrong for each in own)], self.kinds, self.styles),
+                "of": torch.tensor([i for i, own in enumerate(wrong) for _ in own]),
+                "place": torch.tensor([k for own in wrong for k in range(1, len(own) + 1)]),
+            }
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Batch -> losses by name."""
+        w = self.weights
+        with torch.no_grad():
+            pooled = F.normalize(self.project(batch["features"]), dim=1)
+            old = self.before.head(batch["tokens"][: w.picture])
+            were = F.normalize(pooled[: w.picture] + old, dim=1)
+            meant = F.normalize(self.before.statements(batch["said"]), dim=1)
+        moved = self.model.head(batch["tokens"])
+        images = F.normalize(pooled + moved, dim=1)
+        said = F.normalize(self.model.statements(batch["said"]), dim=1)
+        losses = self._composed(images[w.picture : w.picture + w.scene], said, batch["of"], batch["place"])
+        losses["stay"] = 1 - (images[: w.picture] * were).sum(1).mean()
+        losses["silence"] = moved[w.picture + w.scene :].square().sum(1).mean()
+        losses["anchor"] = 1 - (said * meant).sum(1).mean()
+        weights = {"scene": 1.0} | {name: getattr(w, name) for name in ("slip", "stay", "silence", "anchor")}
+        return {"loss": torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(), **losses}
+
+    def _composed(self, images: Tensor, said: Tensor, of: Tensor, place: Tensor) -> dict[str, Tensor]:
+        logits = exactly(self.weights.scale * images, said)
+        true = torch.arange(len(images))
+        against = torch.full((len(images), int(place.max()) + 1), -torch.inf)
+        against = against.index_put((true, torch.zeros_like(true)), logits[true, true])
+        against = against.index_put((of, place), logits[of, len(images) + torch.arange(len(of))])
+        among = logits[:, : len(images)]
+        both = (F.cross_entropy(among, true) + F.cross_entropy(among.T, true)) / 2
+        return {"scene": both, "slip": -against.log_softmax(1)[:, 0].mean()}
+
+
+def mean_of(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of the weights of several runs from one start, often better than each (Wortsman et al. 2022)."""
+    return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+
+
+def main() -> None:
+    """Train within the time given; `--out/final.pt` holds the whole Clip."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    for name in ("model", "pictures", "photos", "validation"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--scenes", type=Path, nargs="+", required=True)
+    parser.add_argument("--statements", type=int, default=60_000, help="read by the text tower for the encoder")
+    parser.add_argument("--statement-steps", type=int, default=2000)
+    parser.add_argument("--locked", action="store_true", help="the statement encoder stays as it was fitted")
+    parser.add_argument("--joined", type=float, default=0.2, help="part of the scenes that are two joined")
+    parser.add_argument("--threes", type=float, default=0.5, help="part of the others that are of three things")
+    parser.add_argument("--scale", type=float, default=Weights.scale, help="of cosines in the losses of scenes")
+    parser.add_argument("--init", type=Path, nargs="+", default=[], help="runs of this stage to go on from, their mean")
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0, help="of the batches")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    torch.manual_seed(0)
+    clip = load_clip(args.model).requires_grad_(False)
+    image = clip.image
+    assert isinstance(image.head, RegionHead)  # type: ignore[union-attr]
+    sets = [PictureSet.read(folder, "train") for folder in args.scenes]
+    scenes = ShownScenes(sets, args.joined, args.threes)
+    kinds, styles = vocabulary(scenes.scenes)
+    file = args.out / "statements.pt"
+    if file.exists():
+        statements = StatementEncoder(len(kinds), len(styles), clip.config.dim)
+        statements.load_state_dict(torch.load(file, weights_only=True))
+    else:
+        statements = fitted_statements(
+            OnnxClip(args.model), scenes, kinds, styles, count=args.statements, steps=args.statement_steps
+        )
+        torch.save(statements.state_dict(), file)
+    model = Going(image.head, statements)
+    model.requires_grad_(True)
+    if args.locked:
+        statements.requires_grad_(False)
+    pictures, photos = PictureSet.read(args.pictures, "train"), PictureSet.read(args.photos, "train")
+    objective = Objective(model, image.project, kinds, styles, pictures, scenes, photos, Weights(scale=args.scale))
+    if args.init:
+        model.load_state_dict(mean_of([torch.load(run / FINAL, weights_only=True)["going"] for run in args.init]))
+    validation = PictureSet.read(args.validation)
+
+    def validate(_: nn.Module) -> dict[str, float]:
+        return scene_scores(image, Statements(statements, kinds, styles), validation)
+
+    print(validate(model.eval()), flush=True)
+    loop = LoopConfig(
+        steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=25, optimizer="muon", validate_every=200
+    )
+    for report in train(model, objective.batches(args.seed), objective, loop, args.out, validate=validate):
+        print(report, flush=True)
+    steps = torch.load(args.out / "checkpoint.pt", weights_only=True)["step"]
+    known = {"kinds": kinds, "styles": styles, "step": steps}
+    torch.save({"model": clip.state_dict(), "going": model.state_dict(), **known}, args.out / FINAL)
+
+
+if __name__ == "__main__":
+    main()
