@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,13 +34,18 @@ from bahumukha.models.regions import COLOURS, RegionHead
 from bahumukha.train.loop import LoopConfig, train
 from bahumukha.zoo.onnx import OnnxClip
 from bahumukha.zoo.pytorch import load_clip
-from recipes.clip.image_side import Statements, scene_scores
+from recipes.clip.image_side import scene_scores
 from recipes.clip.look import exactly, vocabulary
 from recipes.clip.pictures import PictureSet
 from recipes.clip.shown import ShownScenes, in_anothers_style
-from recipes.clip.statements import StatementEncoder, falsified, held_out, statement_ids
+from recipes.clip.statements import StatementEncoder, StatementPlaces, falsified, held_out, statement_ids
 from recipes.clip.train import FINAL
 from recipes.clip.trunk import HEAD
+
+STATEMENTS = "statements.pt"
+"""File of a run: where statements belong after training (`StatementPlaces`)."""
+FITTED = "fitted.pt"
+"""The same before training, where the text tower has them."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,10 @@ def false_ones(said: Statement, rng: np.random.Generator, most: int, things: Seq
     return colours + [each for each in falsified(said, rng, most, things) if each not in colours]
 
 
-def fitted_statements(
-    model: OnnxClip, shown: ShownScenes, kinds: dict[str, int], styles: list[str], *, count: int, steps: int
-) -> StatementEncoder:
+def fitted_statements(model: OnnxClip, shown: ShownScenes, *, count: int, steps: int) -> StatementPlaces:
     """A statement encoder that says what the text tower says of `count` statements in English, true and false."""
     rng = np.random.default_rng(3)
+    kinds, styles = vocabulary(shown.scenes)
     said: list[Statement] = []
     while len(said) < count:
         true = shown.said(rng)
@@ -106,7 +110,7 @@ def fitted_statements(
         schedule.step()
         if step % 250 == 0 or step + 1 == steps:
             print(f"statements: step {step}, 1 - cosine {loss.item():.4f}", flush=True)
-    return encoder
+    return StatementPlaces(encoder, kinds, styles)
 
 
 # --- training
@@ -124,12 +128,12 @@ class Objective:
     """Batches of cached features, and their losses."""
 
     def __init__(
-        self, model: Going, project: nn.Module, kinds: dict[str, int], styles: list[str],
+        self, head: RegionHead, project: Callable[[Tensor], Tensor], told: StatementPlaces,
         pictures: PictureSet, scenes: ShownScenes, photos: PictureSet, weights: Weights,
     ):  # fmt: skip
-        self.model, self.project, self.kinds, self.styles = model, project, kinds, styles
+        self.model, self.project, self.told = Going(head, told.encoder), project, told
         self.pictures, self.scenes, self.photos, self.weights = pictures, scenes, photos, weights
-        self.before = copy.deepcopy(model).eval().requires_grad_(False)
+        self.before = copy.deepcopy(self.model).eval().requires_grad_(False)
 
     def batches(self, seed: int) -> Iterator[dict[str, Tensor]]:
         """Pictures, then scenes, then photographs."""
@@ -145,7 +149,7 @@ class Objective:
             yield {
                 "features": torch.from_numpy(np.concatenate([features, [s.feature for s in scenes], photos[0]])),
                 "tokens": torch.from_numpy(np.concatenate([tokens, [s.tokens for s in scenes], photos[1]])),
-                "said": statement_ids([*true, *(each for own in wrong for each in own)], self.kinds, self.styles),
+                "said": self.told.ids([*true, *(each for own in wrong for each in own)]),
                 "of": torch.tensor([i for i, own in enumerate(wrong) for _ in own]),
                 "place": torch.tensor([k for own in wrong for k in range(1, len(own) + 1)]),
             }
@@ -179,6 +183,14 @@ class Objective:
         return {"scene": both, "slip": -against.log_softmax(1)[:, 0].mean()}
 
 
+def begun(args: argparse.Namespace, scenes: ShownScenes) -> StatementPlaces:
+    """Statements where the text tower has them: fitted now, or by this run before it was stopped, or by an earlier."""
+    for run in (args.out, *args.init):
+        if (run / FITTED).exists():
+            return StatementPlaces.read(run / FITTED)
+    return fitted_statements(OnnxClip(args.model), scenes, count=args.statements, steps=args.statement_steps)
+
+
 def mean_of(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of the weights of several runs from one start, often better than each (Wortsman et al. 2022)."""
     return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
@@ -190,14 +202,13 @@ def main() -> None:
     for name in ("model", "pictures", "photos", "validation"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--scenes", type=Path, nargs="+", required=True)
-    parser.add_argument("--statements", type=int, default=60_000, help="read by the text tower for the encoder")
-    parser.add_argument("--statement-steps", type=int, default=2000)
-    parser.add_argument("--locked", action="store_true", help="the statement encoder stays as it was fitted")
+    parser.add_argument("--statements", type=int, default=80_000, help="read by the text tower for the encoder")
+    parser.add_argument("--statement-steps", type=int, default=2500)
     parser.add_argument("--joined", type=float, default=0.2, help="part of the scenes that are two joined")
     parser.add_argument("--threes", type=float, default=0.5, help="part of the others that are of three things")
     parser.add_argument("--scale", type=float, default=Weights.scale, help="of cosines in the losses of scenes")
     parser.add_argument("--init", type=Path, nargs="+", default=[], help="runs of this stage to go on from, their mean")
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=float, default=30, help="0: write the mean of --init as it is")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0, help="of the batches")
     parser.add_argument("--out", type=Path, required=True)
@@ -210,38 +221,35 @@ def main() -> None:
     assert isinstance(image.head, RegionHead)  # type: ignore[union-attr]
     sets = [PictureSet.read(folder, "train") for folder in args.scenes]
     scenes = ShownScenes(sets, args.joined, args.threes)
-    kinds, styles = vocabulary(scenes.scenes)
-    file = args.out / "statements.pt"
-    if file.exists():
-        statements = StatementEncoder(len(kinds), len(styles), clip.config.dim)
-        statements.load_state_dict(torch.load(file, weights_only=True))
-    else:
-        statements = fitted_statements(
-            OnnxClip(args.model), scenes, kinds, styles, count=args.statements, steps=args.statement_steps
-        )
-        torch.save(statements.state_dict(), file)
-    model = Going(image.head, statements)
-    model.requires_grad_(True)
-    if args.locked:
-        statements.requires_grad_(False)
+    told = begun(args, scenes)
+    told.write(args.out / FITTED)
     pictures, photos = PictureSet.read(args.pictures, "train"), PictureSet.read(args.photos, "train")
-    objective = Objective(model, image.project, kinds, styles, pictures, scenes, photos, Weights(scale=args.scale))
+    weights = Weights(scale=args.scale)
+    objective = Objective(image.head, image.project, told, pictures, scenes, photos, weights)
+    model = objective.model
     if args.init:
         model.load_state_dict(mean_of([torch.load(run / FINAL, weights_only=True)["going"] for run in args.init]))
     validation = PictureSet.read(args.validation)
 
     def validate(_: nn.Module) -> dict[str, float]:
-        return scene_scores(image, Statements(statements, kinds, styles), validation)
+        return scene_scores(image, told, validation)
 
     print(validate(model.eval()), flush=True)
-    loop = LoopConfig(
-        steps=10**9, minutes=args.minutes, learning_rate=args.rate, log_every=25, optimizer="muon", validate_every=200
-    )
-    for report in train(model, objective.batches(args.seed), objective, loop, args.out, validate=validate):
-        print(report, flush=True)
-    steps = torch.load(args.out / "checkpoint.pt", weights_only=True)["step"]
-    known = {"kinds": kinds, "styles": styles, "step": steps}
-    torch.save({"model": clip.state_dict(), "going": model.state_dict(), **known}, args.out / FINAL)
+    steps = 0
+    if args.minutes:
+        loop = LoopConfig(
+            steps=10**9,
+            minutes=args.minutes,
+            learning_rate=args.rate,
+            log_every=25,
+            optimizer="muon",
+            validate_every=200,
+        )
+        for report in train(model, objective.batches(args.seed), objective, loop, args.out, validate=validate):
+            print(report, flush=True)
+        steps = torch.load(args.out / "checkpoint.pt", weights_only=True)["step"]
+    told.write(args.out / STATEMENTS)
+    torch.save({"model": clip.state_dict(), "going": model.state_dict(), "step": steps}, args.out / FINAL)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ scenes told from what they nearly are: one thing's colour, number, or the relati
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,32 +23,9 @@ from bahumukha.data.scene_colours import BASIC
 from bahumukha.data.scenes import OPPOSITE, RELATIONS, Scene
 from bahumukha.models.clip import ImageTower, ImageTowerConfig
 from recipes.clip.pictures import PictureSet, name_of
-from recipes.clip.statements import StatementEncoder
-from recipes.clip.train import FINAL, Place
+from recipes.clip.statements import StatementPlaces
+from recipes.clip.train import Place
 from recipes.clip.trunk import HEAD
-
-
-class Statements(NamedTuple):
-    """A statement encoder, and the numbers of the kinds and styles that it knows."""
-
-    statements: StatementEncoder
-    kinds: dict[str, int]
-    styles: list[str]
-
-    @classmethod
-    def read(cls, run: Path) -> Statements:
-        """Of a run of `recipes.clip.head`."""
-        stored: dict[str, Any] = torch.load(run / FINAL, weights_only=True)
-        prefix = "statements."
-        state = {k.removeprefix(prefix): v for k, v in stored["going"].items() if k.startswith(prefix)}
-        encoder = StatementEncoder(len(stored["kinds"]), len(stored["styles"]), len(state["projection.weight"]))
-        encoder.load_state_dict(state)
-        return cls(encoder.eval(), stored["kinds"], stored["styles"])
-
-    def encode(self, said: Sequence[Statement]) -> Tensor:
-        """Statements -> (N, dim), rows of norm 1."""
-        parts = (said[start : start + 1024] for start in range(0, len(said), 1024))
-        return torch.cat([self.statements.encode(part, self.kinds, self.styles) for part in parts])
 
 
 @torch.inference_mode()
@@ -88,16 +64,16 @@ def nearly(said: Statement) -> Iterator[tuple[str, list[Statement]]]:
 
 
 @torch.inference_mode()
-def scene_scores(tower: ImageTower, place: Place | Statements, scenes: PictureSet) -> dict[str, float]:
+def scene_scores(tower: ImageTower, told: StatementPlaces, scenes: PictureSet) -> dict[str, float]:
     """Part of the questions of each kind that are answered rightly."""
     right: dict[str, list[bool]] = {}
     seen = embeddings(tower, scenes)
     for picture, record in zip(seen, scenes.records, strict=True):
         said = plainly(Scene.from_record(record["scene"]))
-        if any(each.key not in place.kinds for each in said.objects):
+        if any(each.key not in told.kinds for each in said.objects):
             continue
         for kind, wrong in nearly(said):
-            vectors = place.statements.encode([said, *wrong], place.kinds, place.styles)
+            vectors = told.encode([said, *wrong])
             right.setdefault(kind, []).append(int((vectors @ picture).argmax()) == 0)
     return {kind: float(np.mean(each)) for kind, each in sorted(right.items())}
 
@@ -126,7 +102,9 @@ def main() -> None:
     tower = ImageTower(ImageTowerConfig(head=HEAD, classes=classes), place.name_vectors.shape[1]).eval()
     tower.load_state_dict(place.image)
     print(retrieval(tower, place, PictureSet.read(args.pictures, "held-out-style")))
-    print(scene_scores(tower, place, PictureSet.read(args.scenes)))
+    print(
+        scene_scores(tower, StatementPlaces(place.statements, place.kinds, place.styles), PictureSet.read(args.scenes))
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -84,6 +86,37 @@ class StatementEncoder(nn.Module):
     def encode(self, statements: Sequence[Statement], kinds: dict[str, int], styles: Sequence[str]) -> Tensor:
         """Statements -> (B, dim), rows of norm 1."""
         return F.normalize(self(statement_ids(statements, kinds, styles)), dim=1)
+
+
+class StatementPlaces(NamedTuple):
+    """Where statements belong: an encoder of them, and the numbers of the kinds and styles that it knows."""
+
+    encoder: StatementEncoder
+    kinds: dict[str, int]
+    styles: list[str]
+
+    @classmethod
+    def read(cls, file: Path) -> StatementPlaces:
+        """What `write` wrote."""
+        stored: dict[str, Any] = torch.load(file, weights_only=True)
+        state, kinds, styles = stored["encoder"], stored["kinds"], stored["styles"]
+        encoder = StatementEncoder(len(kinds), len(styles), len(state["projection.weight"]))
+        encoder.load_state_dict(state)
+        return cls(encoder.eval(), kinds, styles)
+
+    def write(self, file: Path) -> None:
+        """All three, in one file of tensors and plain values."""
+        torch.save({"encoder": self.encoder.state_dict(), "kinds": self.kinds, "styles": self.styles}, file)
+
+    def ids(self, said: Sequence[Statement]) -> Tensor:
+        """Statements -> int64 (B, 4, 5)."""
+        return statement_ids(said, self.kinds, self.styles)
+
+    @torch.inference_mode()
+    def encode(self, said: Sequence[Statement]) -> Tensor:
+        """Statements -> (N, dim), rows of norm 1, without gradients."""
+        parts = (said[start : start + 1024] for start in range(0, len(said), 1024))
+        return torch.cat([F.normalize(self.encoder(self.ids(part)), dim=1) for part in parts])
 
 
 def falsified(said: Statement, rng: np.random.Generator, most: int, others: Sequence[SceneObject]) -> list[Statement]:

@@ -39,9 +39,10 @@ from bahumukha.models.clip import Clip
 from bahumukha.models.text import TextTower
 from bahumukha.train.loop import LoopConfig, train
 from recipes.clip.export import TEMPLATES
-from recipes.clip.image_side import Statements, nearly
+from recipes.clip.head import STATEMENTS
+from recipes.clip.image_side import nearly
 from recipes.clip.lit import Prepared, held_out_style, parser, prepare
-from recipes.clip.statements import falsified, held_out
+from recipes.clip.statements import StatementPlaces, falsified, held_out
 from recipes.clip.texts import in_parts
 from recipes.clip.train import FINAL, LIMIT, solved, told_of
 
@@ -273,8 +274,7 @@ def main() -> None:
     states = {kind: cached_states(edition, ready.tokenizer, texts, args.out) for kind, texts in said.items()}
     places = {kind: F.normalize(edition.project(x), dim=1).detach() for kind, x in states.items()}
     if args.head:
-        with torch.inference_mode():
-            places["told"] = Statements.read(args.head).encode(told.said)
+        places["told"] = StatementPlaces.read(args.head / STATEMENTS).encode(told.said)
     names = ready.places.clone()
     everyday = set(said["everyday"])
     stays = torch.tensor([name in everyday for name in said["name"]])

@@ -14,11 +14,11 @@ from bahumukha.data.scene_captions import Statement
 from bahumukha.data.scene_colours import BASIC
 from bahumukha.data.scenes import Ground, Scene, SceneObject, is_held_out
 from bahumukha.models.regions import COLOURS, RegionHead, RegionHeadConfig
-from recipes.clip.head import Going, Objective, Weights, false_ones, fitted_statements, other_colours
+from recipes.clip.head import Objective, Weights, false_ones, fitted_statements, mean_of, other_colours
 from recipes.clip.look import vocabulary
 from recipes.clip.pictures import PictureSet
 from recipes.clip.shown import ShownScenes
-from recipes.clip.statements import StatementEncoder, held_out, statement_ids
+from recipes.clip.statements import StatementEncoder, StatementPlaces, held_out
 from recipes.clip.trunk import HEAD
 
 DIM = 8
@@ -80,9 +80,9 @@ def objective(pictures: PictureSet) -> Objective:
     nn.init.normal_(head.projection.weight, std=0.1)
     shown = ShownScenes([pictures])
     kinds, styles = vocabulary(shown.scenes)
-    model = Going(head, StatementEncoder(len(kinds), len(styles), DIM, width=16, layers=1))
+    told = StatementPlaces(StatementEncoder(len(kinds), len(styles), DIM, width=16, layers=1), kinds, styles)
     weights = Weights(picture=6, scene=16, photo=4, wrong=3)
-    return Objective(model, nn.Linear(3, DIM), kinds, styles, pictures, shown, pictures, weights)
+    return Objective(head, nn.Linear(3, DIM), told, pictures, shown, pictures, weights)
 
 
 def test_what_stays_costs_nothing_before_training_and_something_after(pictures: PictureSet):
@@ -126,7 +126,7 @@ def test_colours_are_learned_and_the_losses_fall(pictures: PictureSet):
     assert np.mean(seen[-10:]) < 0.8 * np.mean(seen[:10])
 
 
-def test_statements_are_fitted_to_the_texts(pictures: PictureSet):
+def test_statements_are_fitted_to_the_texts(pictures: PictureSet, tmp_path):
     """A text tower that knows only colours: the encoder comes to say the same."""
 
     class Tower:
@@ -135,9 +135,14 @@ def test_statements_are_fitted_to_the_texts(pictures: PictureSet):
             return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
 
     shown = ShownScenes([pictures])
-    kinds, styles = vocabulary(shown.scenes)
-    encoder = fitted_statements(Tower(), shown, kinds, styles, count=400, steps=60)  # type: ignore[arg-type]
+    told = fitted_statements(Tower(), shown, count=400, steps=60)  # type: ignore[arg-type]
     said = [Statement((thing("1", colour),), "alone") for colour in ("red", "blue", "green")]
-    rows = encoder.encode(said, kinds, styles).detach()
+    rows = told.encode(said)
     assert [BASIC[i] for i in rows.argmax(1)] == ["red", "blue", "green"]
-    assert statement_ids(said, kinds, styles).shape == (3, 4, 5)
+    told.write(tmp_path / "statements.pt")
+    assert torch.equal(StatementPlaces.read(tmp_path / "statements.pt").encode(said), rows)
+
+
+def test_the_mean_of_two_runs():
+    a, b = nn.Linear(2, 3).state_dict(), nn.Linear(2, 3).state_dict()
+    assert torch.allclose(mean_of([a, b])["weight"], (a["weight"] + b["weight"]) / 2)
