@@ -11,7 +11,7 @@ name another colour. So that the edition's texts keep their meaning,
     python -m recipes.clip.head --model src/bahumukha/starter/clip --pictures maps/pictures --photos maps/photos \\
         --scenes maps/scenes maps/colourful --validation maps/validation --minutes 30 --out runs/head
     python -m recipes.clip.export --run runs/head … --out edition
-    python -m recipes.clip.widen --model edition …
+    python -m recipes.clip.widen --model edition --head runs/head …
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from torch.nn import functional as F
 from bahumukha.data.scene_captions import Statement, say
 from bahumukha.data.scene_colours import BASIC
 from bahumukha.data.scenes import SceneObject
-from bahumukha.models.regions import COLOURS, RegionHead
+from bahumukha.errors import UsageError
+from bahumukha.models.clip import ImageTower
+from bahumukha.models.regions import RegionHead, colour_channels
+from bahumukha.train.checkpoints import write_whole
 from bahumukha.train.loop import LoopConfig, train
 from bahumukha.zoo.onnx import OnnxClip
 from bahumukha.zoo.pytorch import load_clip
@@ -38,19 +41,27 @@ from recipes.clip.image_side import scene_scores
 from recipes.clip.look import exactly, vocabulary
 from recipes.clip.pictures import PictureSet
 from recipes.clip.shown import ShownScenes, in_anothers_style
-from recipes.clip.statements import StatementEncoder, StatementPlaces, falsified, held_out, statement_ids
+from recipes.clip.statements import (
+    STATEMENTS,
+    StatementEncoder,
+    StatementPlaces,
+    falsified,
+    held_out,
+    slip,
+    statement_ids,
+)
 from recipes.clip.train import FINAL
-from recipes.clip.trunk import HEAD
 
-STATEMENTS = "statements.pt"
-"""File of a run: where statements belong after training (`StatementPlaces`)."""
 FITTED = "fitted.pt"
-"""The same before training, where the text tower has them."""
+"""File of a run: where statements belonged before training, which is where the text tower has them."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """How many of each kind stand in a batch, and what each loss weighs."""
+    """How many of each kind stand in a batch, and what each loss weighs.
+
+    wrong: false statements about a scene beside those that only name another colour of one thing.
+    """
 
     picture: int = 64
     scene: int = 192
@@ -94,10 +105,13 @@ def fitted_statements(model: OnnxClip, shown: ShownScenes, *, count: int, steps:
     said: list[Statement] = []
     while len(said) < count:
         true = shown.said(rng)
-        said += [true, *false_ones(true, rng, 2, shown.things)[:5]]
-    texts = [say(each, rng) or "" for each in said]
+        colours = other_colours(true, rng)
+        some = [colours[i] for i in rng.permutation(len(colours))[:3]]
+        said += [true, *some, *falsified(true, rng, 2, shown.things)]
+    texts = [str(say(each, rng)) for each in said]  # in English there is a wording for each
     rows = [model.encode_texts(texts[start : start + 256]) for start in range(0, len(texts), 256)]
     targets, ids = torch.from_numpy(np.concatenate(rows)), statement_ids(said, kinds, styles)
+    torch.manual_seed(0)
     encoder = StatementEncoder(len(kinds), len(styles), targets.shape[1])
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
@@ -116,8 +130,8 @@ def fitted_statements(model: OnnxClip, shown: ShownScenes, *, count: int, steps:
 # --- training
 
 
-class Going(nn.Module):
-    """What is trained: the head, and the statement encoder."""
+class Trained(nn.Module):
+    """The head, and the statement encoder."""
 
     def __init__(self, head: RegionHead, statements: StatementEncoder):
         super().__init__()
@@ -131,17 +145,21 @@ class Objective:
         self, head: RegionHead, project: Callable[[Tensor], Tensor], told: StatementPlaces,
         pictures: PictureSet, scenes: ShownScenes, photos: PictureSet, weights: Weights,
     ):  # fmt: skip
-        self.model, self.project, self.told = Going(head, told.encoder), project, told
+        self.model, self.project, self.told = Trained(head, told.encoder).requires_grad_(True), project, told
         self.pictures, self.scenes, self.photos, self.weights = pictures, scenes, photos, weights
         self.before = copy.deepcopy(self.model).eval().requires_grad_(False)
 
     def batches(self, seed: int) -> Iterator[dict[str, Tensor]]:
-        """Pictures, then scenes, then photographs."""
+        """P pictures, then S scenes, then V views of photographs, and what is said of the scenes.
+
+        features (P + S + V, width), tokens (P + S + V, h, w, channels); said (S + W, 4, 5): the true statements, then
+        W false ones; of, place (W,): the scene of each of those, and which of that scene's it is, from 1.
+        """
         rng = np.random.default_rng(seed)
         w = self.weights
         while True:
             features, tokens = self.pictures.maps(rng.integers(len(self.pictures), size=w.picture).tolist())
-            tokens = in_anothers_style(tokens, tokens.shape[-1] - COLOURS - HEAD.levels**3, rng)
+            tokens = in_anothers_style(tokens, tokens.shape[-1] - colour_channels(self.model.head.levels), rng)
             scenes = [self.scenes.draw(rng) for _ in range(w.scene)]
             photos = self.photos.maps(rng.integers(len(self.photos), size=w.photo).tolist())
             true = [each.said for each in scenes]
@@ -173,22 +191,28 @@ class Objective:
         return {"loss": torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(), **losses}
 
     def _composed(self, images: Tensor, said: Tensor, of: Tensor, place: Tensor) -> dict[str, Tensor]:
-        logits = exactly(self.weights.scale * images, said)
-        true = torch.arange(len(images))
-        against = torch.full((len(images), int(place.max()) + 1), -torch.inf)
-        against = against.index_put((true, torch.zeros_like(true)), logits[true, true])
-        against = against.index_put((of, place), logits[of, len(images) + torch.arange(len(of))])
-        among = logits[:, : len(images)]
+        """images (S, dim), said (S + W, dim), of norm 1; a scene competes for its statement with the other scenes, and
+        its statement with the false ones about it."""
+        scenes = len(images)
+        among = exactly(self.weights.scale * images, said[:scenes])
+        false = self.weights.scale * (images.float()[of] * said[scenes:].float()).sum(1)
+        true = torch.arange(scenes)
         both = (F.cross_entropy(among, true) + F.cross_entropy(among.T, true)) / 2
-        return {"scene": both, "slip": -against.log_softmax(1)[:, 0].mean()}
+        return {"scene": both, "slip": slip(among.diagonal(), false, of, place)}
 
 
-def begun(args: argparse.Namespace, scenes: ShownScenes) -> StatementPlaces:
-    """Statements where the text tower has them: fitted now, or by this run before it was stopped, or by an earlier."""
-    for run in (args.out, *args.init):
-        if (run / FITTED).exists():
-            return StatementPlaces.read(run / FITTED)
-    return fitted_statements(OnnxClip(args.model), scenes, count=args.statements, steps=args.statement_steps)
+def first_places(args: argparse.Namespace, scenes: ShownScenes) -> StatementPlaces:
+    """Where the text tower has statements: as an earlier run that this one goes on from fitted them, or fitted now.
+
+    Raises UsageError when those were fitted to other things or styles than the scenes show.
+    """
+    known = [args.out] if args.resume else args.init[:1]
+    if not known:
+        return fitted_statements(OnnxClip(args.model), scenes, count=args.statements, steps=args.statement_steps)
+    told = StatementPlaces.read(known[0] / FITTED)
+    if (told.kinds, told.styles) != vocabulary(scenes.scenes):
+        raise UsageError(f"{known[0] / FITTED} knows other things or styles than --scenes show; fit them anew")
+    return told
 
 
 def mean_of(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -196,8 +220,8 @@ def mean_of(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
 
 
-def main() -> None:
-    """Train within the time given; `--out/final.pt` holds the whole Clip."""
+def options(arguments: list[str] | None) -> argparse.Namespace:
+    """Those of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name in ("model", "pictures", "photos", "validation"):
         parser.add_argument(f"--{name}", type=Path, required=True)
@@ -211,31 +235,39 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30, help="0: write the mean of --init as it is")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0, help="of the batches")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args(arguments)
+    if not args.minutes > 0 and not args.init:
+        parser.error("--minutes 0 writes the mean of --init, and no run is given there")
+    return args
 
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train within the time given; `--out/final.pt` holds the whole Clip."""
+    args = options(arguments)
+    args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    clip = load_clip(args.model).requires_grad_(False)
+    clip = load_clip(args.model)
     image = clip.image
-    assert isinstance(image.head, RegionHead)  # type: ignore[union-attr]
-    sets = [PictureSet.read(folder, "train") for folder in args.scenes]
-    scenes = ShownScenes(sets, args.joined, args.threes)
-    told = begun(args, scenes)
+    if not isinstance(image, ImageTower) or image.head is None:
+        raise UsageError(f"--model {args.model} has no region head that could go on")
+    scenes = ShownScenes([PictureSet.read(folder, "train") for folder in args.scenes], args.joined, args.threes)
+    told = first_places(args, scenes)
     told.write(args.out / FITTED)
     pictures, photos = PictureSet.read(args.pictures, "train"), PictureSet.read(args.photos, "train")
-    weights = Weights(scale=args.scale)
-    objective = Objective(image.head, image.project, told, pictures, scenes, photos, weights)
+    objective = Objective(image.head, image.project, told, pictures, scenes, photos, Weights(scale=args.scale))
     model = objective.model
-    if args.init:
-        model.load_state_dict(mean_of([torch.load(run / FINAL, weights_only=True)["going"] for run in args.init]))
+    earlier = [torch.load(run / FINAL, weights_only=True) for run in args.init]
+    if earlier:
+        model.load_state_dict(mean_of([run["going"] for run in earlier]))
     validation = PictureSet.read(args.validation)
 
     def validate(_: nn.Module) -> dict[str, float]:
         return scene_scores(image, told, validation)
 
+    steps = max((run["step"] for run in earlier), default=0)
     print(validate(model.eval()), flush=True)
-    steps = 0
     if args.minutes:
         loop = LoopConfig(
             steps=10**9,
@@ -245,11 +277,12 @@ def main() -> None:
             optimizer="muon",
             validate_every=200,
         )
-        for report in train(model, objective.batches(args.seed), objective, loop, args.out, validate=validate):
+        batches = objective.batches(args.seed)
+        for report in train(model, batches, objective, loop, args.out, args.resume, validate=validate):
             print(report, flush=True)
-        steps = torch.load(args.out / "checkpoint.pt", weights_only=True)["step"]
+        steps += torch.load(args.out / "checkpoint.pt", weights_only=True)["step"]
     told.write(args.out / STATEMENTS)
-    torch.save({"model": clip.state_dict(), "going": model.state_dict(), "step": steps}, args.out / FINAL)
+    write_whole(args.out / FINAL, {"model": clip.state_dict(), "going": model.state_dict(), "step": steps})
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from bahumukha.data.scene_captions import Statement, plainly
 from bahumukha.data.scene_colours import BASIC
 from bahumukha.data.scenes import OPPOSITE, RELATIONS, Scene
 from bahumukha.models.clip import ImageTower, ImageTowerConfig
+from recipes.clip.look import exactly
 from recipes.clip.pictures import PictureSet, name_of
 from recipes.clip.statements import StatementPlaces
 from recipes.clip.train import Place
@@ -74,7 +75,8 @@ def scene_scores(tower: ImageTower, told: StatementPlaces, scenes: PictureSet) -
             continue
         for kind, wrong in nearly(said):
             vectors = told.encode([said, *wrong])
-            right.setdefault(kind, []).append(int((vectors @ picture).argmax()) == 0)
+            true, *false = exactly(vectors, picture[None])[:, 0].tolist()
+            right.setdefault(kind, []).append(true > max(false))
     return {kind: float(np.mean(each)) for kind, each in sorted(right.items())}
 
 
@@ -102,9 +104,7 @@ def main() -> None:
     tower = ImageTower(ImageTowerConfig(head=HEAD, classes=classes), place.name_vectors.shape[1]).eval()
     tower.load_state_dict(place.image)
     print(retrieval(tower, place, PictureSet.read(args.pictures, "held-out-style")))
-    print(
-        scene_scores(tower, StatementPlaces(place.statements, place.kinds, place.styles), PictureSet.read(args.scenes))
-    )
+    print(scene_scores(tower, place.told, PictureSet.read(args.scenes)))
 
 
 if __name__ == "__main__":

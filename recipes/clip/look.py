@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from bahumukha.data.scene_captions import Statement
 from bahumukha.data.scenes import Scene
 from bahumukha.models.clip import ImageTower, ImageTowerConfig
-from bahumukha.models.regions import COLOURS, RegionHead
+from bahumukha.models.regions import RegionHead, colour_channels
 from bahumukha.train.loop import LoopConfig, train
 from bahumukha.zoo.pytorch import load_clip
 from recipes.clip.captions import Captions
@@ -41,7 +41,7 @@ from recipes.clip.concepts import Concepts
 from recipes.clip.guess import guess_prototypes
 from recipes.clip.pictures import PictureSet, name_of
 from recipes.clip.shown import ShownScenes, in_anothers_style
-from recipes.clip.statements import StatementEncoder, falsified, statement_ids
+from recipes.clip.statements import StatementEncoder, falsified, slip, statement_ids
 from recipes.clip.targets import learn_targets
 from recipes.clip.teacher import SentenceEncoder
 from recipes.clip.texts import encode_batch
@@ -182,7 +182,7 @@ class Objective:
             flips = (rng.random(w.picture) < 0.5) & self.mirrors[shown]
             tokens[flips] = tokens[flips][:, :, ::-1]
             if self.restyled:
-                tokens = in_anothers_style(tokens, tokens.shape[-1] - COLOURS - HEAD.levels**3, rng, self.restyled)
+                tokens = in_anothers_style(tokens, tokens.shape[-1] - colour_channels(HEAD.levels), rng, self.restyled)
             scenes = [self.scenes.draw(rng) for _ in range(w.scene)]
             photos = self.photos.maps(rng.integers(len(self.photos), size=w.photo).tolist())
             seen = [features, np.stack([each.feature for each in scenes]), photos[0]]
@@ -230,13 +230,10 @@ class Objective:
         logits = exactly(self.weights.scale * images, said)  # (S, S + wrong)
         true = torch.arange(len(images))
         of = batch["wrong_of"]
-        own = logits[true, true]
-        against = torch.full((len(images), 1 + self.weights.wrong), -torch.inf)
-        against[:, 0] = own
-        place = torch.arange(len(of)) - torch.searchsorted(of, of)
-        against = against.index_put((of, 1 + place), logits[of, len(images) + torch.arange(len(of))])
+        place = 1 + torch.arange(len(of)) - torch.searchsorted(of, of)
+        false = logits[of, len(images) + torch.arange(len(of))]
         both = (F.cross_entropy(logits, true) + F.cross_entropy(logits[:, : len(images)].T, true)) / 2
-        return {"scene": both, "slip": -against.log_softmax(1)[:, 0].mean()}
+        return {"scene": both, "slip": slip(logits[true, true], false, of, place)}
 
 
 def exactly(a: Tensor, b: Tensor) -> Tensor:

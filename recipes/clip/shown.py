@@ -17,6 +17,7 @@ import numpy as np
 
 from bahumukha.data.scene_captions import Statement, plainly, stated
 from bahumukha.data.scenes import OPPOSITE, RELATIONS, Scene, SceneObject
+from bahumukha.errors import UsageError
 from recipes.clip.pictures import PictureSet
 from recipes.clip.statements import held_out, mirrored
 from recipes.clip.trunk import PREPROCESS
@@ -77,6 +78,11 @@ class ShownScenes:
         self.joined, self.threes = joined, threes
         number = np.array([len(scene.objects) for scene in self.scenes])
         self.of_three, self.of_fewer = np.flatnonzero(number == 3), np.flatnonzero(number < 3)
+        of = len(self.of_three), len(self.of_fewer)
+        if threes is not None and not (0 <= threes <= 1 and (of[0] or threes == 0) and (of[1] or threes == 1)):
+            raise UsageError(
+                f"threes is {threes}, a part of 0 to 1, and there are {of[0]} scenes of three, {of[1]} others"
+            )
         self.halves = {
             axis: (first, {cut: [s for s in second if s.cut >= cut] for cut in range(1, int(CELLS) + 1)})
             for axis, (first, second) in halves(self.scenes).items()

@@ -22,7 +22,10 @@ from bahumukha.data.scene_captions import Statement
 from bahumukha.data.scene_colours import BASIC, COLOURS
 from bahumukha.data.scenes import OPPOSITE, RELATIONS, SIZES, Ground, Scene, SceneObject, is_held_out
 from bahumukha.nn.attention import Block, padding_mask
+from bahumukha.train.checkpoints import write_whole
 
+STATEMENTS = "statements.pt"
+"""File of a run: where statements belong (`StatementPlaces`)."""
 MOST_THINGS = 3
 PLACES = ("", "left of", "right of", "above", "below", *(f"{way} {i}" for way in ("row", "column") for i in range(3)))
 """Where a thing is said to be: nowhere, on one side of the other, or its number in a row."""
@@ -83,10 +86,6 @@ class StatementEncoder(nn.Module):
         weights = there.to(x.dtype)[..., None]
         return self.projection((self.norm(x) * weights).sum(1) / weights.sum(1))
 
-    def encode(self, statements: Sequence[Statement], kinds: dict[str, int], styles: Sequence[str]) -> Tensor:
-        """Statements -> (B, dim), rows of norm 1."""
-        return F.normalize(self(statement_ids(statements, kinds, styles)), dim=1)
-
 
 class StatementPlaces(NamedTuple):
     """Where statements belong: an encoder of them, and the numbers of the kinds and styles that it knows."""
@@ -100,23 +99,36 @@ class StatementPlaces(NamedTuple):
         """What `write` wrote."""
         stored: dict[str, Any] = torch.load(file, weights_only=True)
         state, kinds, styles = stored["encoder"], stored["kinds"], stored["styles"]
-        encoder = StatementEncoder(len(kinds), len(styles), len(state["projection.weight"]))
+        dim, width = state["projection.weight"].shape
+        layers = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
+        encoder = StatementEncoder(len(kinds), len(styles), dim, width, layers)
         encoder.load_state_dict(state)
         return cls(encoder.eval(), kinds, styles)
 
     def write(self, file: Path) -> None:
         """All three, in one file of tensors and plain values."""
-        torch.save({"encoder": self.encoder.state_dict(), "kinds": self.kinds, "styles": self.styles}, file)
+        write_whole(file, {"encoder": self.encoder.state_dict(), "kinds": self.kinds, "styles": self.styles})
 
     def ids(self, said: Sequence[Statement]) -> Tensor:
         """Statements -> int64 (B, 4, 5)."""
         return statement_ids(said, self.kinds, self.styles)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, said: Sequence[Statement]) -> Tensor:
         """Statements -> (N, dim), rows of norm 1, without gradients."""
         parts = (said[start : start + 1024] for start in range(0, len(said), 1024))
         return torch.cat([F.normalize(self.encoder(self.ids(part)), dim=1) for part in parts])
+
+
+def slip(true: Tensor, false: Tensor, of: Tensor, place: Tensor) -> Tensor:
+    """How surely scenes' true statements are told from false ones about the same scene: the mean cross entropy.
+
+    true (S,), false (W,): scaled cosines with the scene. of, place (W,): the scene of each false one, and which of that
+    scene's it is, from 1.
+    """
+    against = true.new_full((len(true), 1 + int(place.max()) if len(place) else 1), -torch.inf)
+    against = against.index_put((torch.arange(len(true)), torch.zeros(len(true), dtype=torch.long)), true)
+    return -against.index_put((of, place), false).log_softmax(1)[:, 0].mean()
 
 
 def falsified(said: Statement, rng: np.random.Generator, most: int, others: Sequence[SceneObject]) -> list[Statement]:

@@ -43,7 +43,7 @@ from recipes.clip import look
 from recipes.clip.captions import Captions
 from recipes.clip.names import Names
 from recipes.clip.pictures import PictureSet
-from recipes.clip.statements import StatementEncoder, falsified
+from recipes.clip.statements import StatementEncoder, StatementPlaces, falsified
 from recipes.clip.texts import by_length, encode_batch
 from recipes.clip.translations import Translations
 from recipes.clip.trunk import HEAD
@@ -83,9 +83,7 @@ class Place:
     nouns: Tensor
     names: list[str]
     name_vectors: Tensor
-    statements: StatementEncoder
-    kinds: dict[str, int]
-    styles: list[str]
+    told: StatementPlaces
     image: dict[str, Tensor]
     """State of the image tower."""
 
@@ -103,9 +101,7 @@ class Place:
             stored["targets"],
             stored["names"],
             F.normalize(vectors, dim=1),
-            statements.eval(),
-            stored["kinds"],
-            stored["styles"],
+            StatementPlaces(statements.eval(), stored["kinds"], stored["styles"]),
             image,
         )
 
@@ -186,8 +182,7 @@ class Texts:
                 if text is not None:
                     texts.append(text)
                     statements.append(each)
-        with torch.no_grad():
-            return texts, self.place.statements.encode(statements, self.place.kinds, self.place.styles)
+        return texts, self.place.told.encode(statements)
 
 
 def distil(texts: Tensor, targets: Tensor, among: Tensor, scale: float) -> Tensor:

@@ -39,10 +39,9 @@ from bahumukha.models.clip import Clip
 from bahumukha.models.text import TextTower
 from bahumukha.train.loop import LoopConfig, train
 from recipes.clip.export import TEMPLATES
-from recipes.clip.head import STATEMENTS
 from recipes.clip.image_side import nearly
 from recipes.clip.lit import Prepared, held_out_style, parser, prepare
-from recipes.clip.statements import StatementPlaces, falsified, held_out
+from recipes.clip.statements import STATEMENTS, StatementPlaces, falsified, held_out, slip
 from recipes.clip.texts import in_parts
 from recipes.clip.train import FINAL, LIMIT, solved, told_of
 
@@ -135,7 +134,7 @@ class Told:
 
         A group is worded alike, so that only what is said differs. None says what the held-out scenes show."""
         number: dict[str, int] = {}
-        said_by: list[Statement] = []
+        meant: list[Statement] = []
         groups: list[tuple[int, list[int]]] = []
 
         def add(scene: int, statements: Sequence[Statement], language: str) -> None:
@@ -143,9 +142,12 @@ class Told:
             texts = [say(each, np.random.default_rng(wording), language) for each in statements]
             own = []
             for text, statement in zip(texts, statements, strict=True):
-                if text is not None:
-                    own.append(number.setdefault(text, len(number)))
-                    said_by.extend([statement] * (len(number) - len(said_by)))
+                if text is None:
+                    continue
+                if text not in number:
+                    number[text] = len(meant)
+                    meant.append(statement)
+                own.append(number[text])
             if texts[0] is not None and len(own) > 1:
                 groups.append((scene, own))
 
@@ -156,7 +158,7 @@ class Told:
                 add(i, [plain, *false], "en")
             said, language = told_of(scene, rng)
             add(i, [said, *falsified(said, rng, wrong, things)], language)
-        return cls(list(number), said_by, groups)
+        return cls(list(number), meant, groups)
 
 
 def held_texts(ready: Prepared) -> dict[str, list[str]]:
@@ -225,11 +227,10 @@ class Objective:
         texts = self.projection(self.states["told"][batch["told"]])
         seen = self.scenes[batch["scenes"]]
         scores = self.weights.scale * (texts * seen[of]).sum(1)
-        against = torch.full((len(seen), int(place.max()) + 1), -torch.inf).index_put((of, place), scores)
         among = self.weights.scale * seen @ texts[place == 0].T
         right = torch.arange(len(seen))
         return {
-            "slip": -against.log_softmax(1)[:, 0].mean(),
+            "slip": slip(scores[place == 0], scores[place > 0], of[place > 0], place[place > 0]),
             "scene": (F.cross_entropy(among, right) + F.cross_entropy(among.T, right)) / 2,
             "stay": 1 - (texts * self.places["told"][batch["told"]]).sum(1).mean(),
         }

@@ -203,10 +203,18 @@ def _library(cache: Path) -> Library:
     return _libraries[cache]
 
 
-def sheet(library: Library, *, seed: int = 0, count: int = 24, split: str = "train", tile: int = 200) -> Image.Image:
+def sheet(
+    library: Library,
+    *,
+    seed: int = 0,
+    count: int = 24,
+    split: str = "train",
+    tile: int = 200,
+    chances: Chances = USUAL,
+) -> Image.Image:
     """A contact sheet of scenes, a random English caption under each."""
     tiles = []
-    for picture, record in islice(scenes(split, seed, tile, library), count):
+    for picture, record in islice(scenes(split, seed, tile, library, chances), count):
         tiles.append((picture, wrapped(record["captions"]["en"][-1])))
     return contact_sheet(tiles, columns=6, tile=tile)
 
@@ -235,14 +243,15 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.count < 1 or args.size < 16:
         parser.error("--count takes 1 or more, --size 16 or more")
+    chances = COLOURFUL if args.colourful else USUAL
     if args.out:
         write_scenes(
             args.out, args.count, size=args.size, seed=args.seed, split=args.split, cache=args.cache,
-            workers=args.workers, chances=COLOURFUL if args.colourful else USUAL,
+            workers=args.workers, chances=chances,
         )  # fmt: skip
     library = library_of(args.cache, workers=args.workers)
     if args.sheet:
-        page = sheet(library, seed=args.seed, split=args.split)
+        page = sheet(library, seed=args.seed, split=args.split, chances=chances)
         page.quantize(256, kmeans=1).save(args.sheet, optimize=True)
     print(f"library: {len(library.concepts)} things in {len(library.styles())} styles")
 

@@ -25,9 +25,12 @@ from bahumukha.data.scene_colours import BASIC, COLOURS, Leading, distances, okl
 from bahumukha.data.scene_vectors import Concept, Library, measured_drawing
 from bahumukha.data.scene_words import LANGUAGES, TONGUES, names_a_colour, plural, with_article
 from bahumukha.data.scenes import (
+    COLOURFUL,
     OPPOSITE,
     RELATIONS,
     SIZES,
+    USUAL,
+    Chances,
     Ground,
     Scene,
     SceneObject,
@@ -300,6 +303,20 @@ def test_held_out_combinations_never_leak(library: Library) -> None:
     assert len(shown) > 100 and not any(map(is_held_out, shown))
     share = sum(is_held_out((str(i), colour)) for i in range(500) for colour in BASIC) / 4000
     assert 0.08 < share < 0.12
+
+
+def test_colourful_scenes_hold_more_things_and_nearly_all_are_painted(library: Library) -> None:
+    def drawn(**chances: Chances) -> tuple[float, float]:
+        rng = np.random.default_rng(0)
+        scenes = [draw_scene(rng, library, **chances) for _ in range(200)]
+        things = [each for scene in scenes for each in scene.objects]
+        can = [each for each in things if library.concepts[each.key].drawings[each.style].colours]
+        return len(things) / len(scenes), sum(each.paint is not None for each in can) / len(can)
+
+    usual, colourful = drawn(), drawn(chances=COLOURFUL)
+    assert colourful[0] > usual[0] + 0.3
+    assert usual[1] < 0.8 and colourful[1] > 0.88
+    assert drawn(chances=USUAL) == usual
 
 
 def test_a_relation_and_its_mirror_are_one_combination(library: Library) -> None:

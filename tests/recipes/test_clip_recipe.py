@@ -18,7 +18,7 @@ from recipes.clip.concepts import ANIMAL, Concepts, meanings
 from recipes.clip.guess import guess_prototypes
 from recipes.clip.names import Names
 from recipes.clip.pictures import PictureSet, on_ground, squared
-from recipes.clip.statements import StatementEncoder, falsified, held_out, mirrored, statement_ids
+from recipes.clip.statements import StatementEncoder, StatementPlaces, falsified, held_out, mirrored, statement_ids
 from recipes.clip.targets import SHARE, learn_targets
 from recipes.clip.texts import by_length
 from recipes.clip.train import distil
@@ -165,14 +165,14 @@ def test_a_mirror_exchanges_sides_and_nothing_else():
 
 def test_a_statement_means_the_same_from_either_side():
     kinds = {"1": 0, "2": 1}
-    encoder = StatementEncoder(2, 1, 16).eval()
+    places = StatementPlaces(StatementEncoder(2, 1, 16).eval(), kinds, ["noto"])
     first, second = thing("1", "blue"), thing("2", "red")
     said = [
         Statement((first, second), "left of"),
         Statement((second, first), "right of"),
         Statement((first, second), "right of"),
     ]
-    a, b, c = encoder.encode(said, kinds, ["noto"])
+    a, b, c = places.encode(said)
     assert torch.allclose(a, b, atol=1e-5) and not torch.allclose(a, c, atol=1e-2)
 
 

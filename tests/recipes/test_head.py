@@ -78,6 +78,7 @@ def objective(pictures: PictureSet) -> Objective:
     torch.manual_seed(0)
     head = RegionHead(RegionHeadConfig(width=16, heads=2, layers=1, queries=4), CHANNELS, DIM)
     nn.init.normal_(head.projection.weight, std=0.1)
+    head.requires_grad_(False)  # as the weights of an edition are read
     shown = ShownScenes([pictures])
     kinds, styles = vocabulary(shown.scenes)
     told = StatementPlaces(StatementEncoder(len(kinds), len(styles), DIM, width=16, layers=1), kinds, styles)
@@ -102,6 +103,13 @@ def test_what_stays_costs_nothing_before_training_and_something_after(pictures: 
     assert losses["stay"] > 1e-3 and losses["anchor"] == pytest.approx(2, abs=1e-5)
 
 
+def test_the_head_and_the_statements_are_trained(pictures: PictureSet):
+    made = objective(pictures)
+    made(next(made.batches(0)))["loss"].backward()
+    assert all(each.grad is not None for each in made.model.parameters())
+    assert not any(each.requires_grad for each in made.before.parameters())
+
+
 def test_a_slip_is_counted_among_the_statements_of_its_own_scene(pictures: PictureSet):
     made = objective(pictures)
     images = F.normalize(torch.randn(3, DIM), dim=1)
@@ -115,7 +123,8 @@ def test_a_slip_is_counted_among_the_statements_of_its_own_scene(pictures: Pictu
 def test_colours_are_learned_and_the_losses_fall(pictures: PictureSet):
     made = objective(pictures)
     made.weights = replace(made.weights, anchor=0.0, stay=0.0, silence=0.0)  # all may move
-    optimizer = torch.optim.Adam(made.model.parameters(), lr=1e-2)
+    made.model.statements.requires_grad_(False)  # but what is said: only the head can learn
+    optimizer = torch.optim.Adam(made.model.head.parameters(), lr=1e-2)
     seen = []
     for batch, _ in zip(made.batches(1), range(120), strict=False):
         losses = made(batch)

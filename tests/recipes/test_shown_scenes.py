@@ -7,6 +7,7 @@ import pytest
 
 from bahumukha.data.scene_captions import plainly
 from bahumukha.data.scenes import Ground, Scene, SceneObject
+from bahumukha.errors import UsageError
 from recipes.clip.pictures import PictureSet
 from recipes.clip.shown import CELLS, ShownScenes, capsized, halves, in_anothers_style
 from recipes.clip.statements import held_out, mirrored
@@ -69,6 +70,24 @@ def test_what_is_said_stands_there(pictures: PictureSet, joined: float):
         assert not held_out(said)
     if joined:
         assert len({keys for _, keys in seen}) > len(pictures), "many more pairs than scenes"
+
+
+def test_scenes_of_three_things_are_drawn_as_often_as_asked(pictures: PictureSet):
+    scene = Scene(
+        tuple(thing(str(40 + i), "red", x, 0.5, 0.2) for i, x in enumerate((0.2, 0.5, 0.8))),
+        Ground(("white",), ((255, 255, 255),), 0.0),
+        "row",
+    )
+    records = [*pictures.records, {"row": 0, "split": "train", "scene": scene.as_record()}]
+    three = PictureSet(pictures.features, pictures.tokens, records)
+    for wanted in (0.0, 0.5, 1.0):
+        shown, rng = ShownScenes([three], joined=0.0, threes=wanted), np.random.default_rng(4)
+        found = np.mean([len(shown.draw(rng).said.objects) == 3 for _ in range(200)])
+        assert found == pytest.approx(wanted, abs=0.12)
+    with pytest.raises(UsageError, match=r"threes is 0\.5.* 0 scenes of three"):
+        ShownScenes([pictures], threes=0.5)
+    with pytest.raises(UsageError, match="threes is 2"):
+        ShownScenes([three], threes=2)
 
 
 def test_a_cut_lies_between_the_things():

@@ -150,7 +150,8 @@ def is_held_out(combination: Combination) -> bool:
 
 @dataclass(frozen=True)
 class Chances:
-    """How scenes fall: weights of one, two and three kinds of things, and the part of things that are recoloured."""
+    """How scenes fall: weights of one, two and three kinds of things, before those that do not fit are drawn anew, and
+    the part recoloured of the things that take a colour."""
 
     number: tuple[float, float, float] = (0.45, 0.42, 0.13)
     painted: float = 0.65

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bahumukha.models.contrastive import contrastive_loss as contrastive_loss
-from bahumukha.models.regions import COLOURS, RegionHead, RegionHeadConfig, region_tokens
+from bahumukha.models.regions import RegionHead, RegionHeadConfig, colour_channels, region_tokens
 from bahumukha.models.text import TextTower, TextTowerConfig
 from bahumukha.models.vit import ViT, ViTConfig
 
@@ -115,7 +115,7 @@ class ImageTower(nn.Module):
         self.head: RegionHead | None = None
         if config.head is not None:
             middle, deep = (stage["num_chs"] for stage in self.trunk.feature_info[-2:])  # type: ignore[index]
-            self.head = RegionHead(config.head, middle + deep + COLOURS + config.head.levels**3, dim)
+            self.head = RegionHead(config.head, middle + deep + colour_channels(config.head.levels), dim)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """As timm does it for this trunk."""
