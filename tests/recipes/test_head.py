@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+import json
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,12 +15,17 @@ from torch.nn import functional as F
 from bahumukha.data.scene_captions import Statement
 from bahumukha.data.scene_colours import BASIC
 from bahumukha.data.scenes import Ground, Scene, SceneObject, is_held_out
+from bahumukha.errors import UsageError
+from bahumukha.models.clip import Clip, ClipConfig, ImageTowerConfig
 from bahumukha.models.regions import COLOURS, RegionHead, RegionHeadConfig
-from recipes.clip.head import Objective, Weights, false_ones, fitted_statements, mean_of, other_colours
+from bahumukha.models.text import TextTowerConfig
+from recipes.clip import head
+from recipes.clip.head import FITTED, Objective, Weights, false_ones, fitted_statements, mean_of, other_colours
 from recipes.clip.look import vocabulary
-from recipes.clip.pictures import PictureSet
+from recipes.clip.pictures import FEATURES, RECORDS, TOKENS, PictureSet
 from recipes.clip.shown import ShownScenes
-from recipes.clip.statements import StatementEncoder, StatementPlaces, held_out
+from recipes.clip.statements import STATEMENTS, StatementEncoder, StatementPlaces, held_out
+from recipes.clip.train import FINAL
 from recipes.clip.trunk import HEAD
 
 DIM = 8
@@ -76,14 +83,14 @@ def test_no_false_statement_is_true_or_held_out(pictures: PictureSet):
 
 def objective(pictures: PictureSet) -> Objective:
     torch.manual_seed(0)
-    head = RegionHead(RegionHeadConfig(width=16, heads=2, layers=1, queries=4), CHANNELS, DIM)
-    nn.init.normal_(head.projection.weight, std=0.1)
-    head.requires_grad_(False)  # as the weights of an edition are read
+    looking = RegionHead(RegionHeadConfig(width=16, heads=2, layers=1, queries=4), CHANNELS, DIM)
+    nn.init.normal_(looking.projection.weight, std=0.1)
+    looking.requires_grad_(False)  # as the weights of an edition are read
     shown = ShownScenes([pictures])
     kinds, styles = vocabulary(shown.scenes)
     told = StatementPlaces(StatementEncoder(len(kinds), len(styles), DIM, width=16, layers=1), kinds, styles)
     weights = Weights(picture=6, scene=16, photo=4, wrong=3)
-    return Objective(head, nn.Linear(3, DIM), told, pictures, shown, pictures, weights)
+    return Objective(looking, nn.Linear(3, DIM), told, pictures, shown, pictures, weights)
 
 
 def test_what_stays_costs_nothing_before_training_and_something_after(pictures: PictureSet):
@@ -135,16 +142,17 @@ def test_colours_are_learned_and_the_losses_fall(pictures: PictureSet):
     assert np.mean(seen[-10:]) < 0.8 * np.mean(seen[:10])
 
 
+class Tower:
+    """A text tower that knows only colours."""
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        rows = np.array([[text.count(colour) for colour in BASIC[:DIM]] for text in texts], np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
+
+
 def test_statements_are_fitted_to_the_texts(pictures: PictureSet, tmp_path):
-    """A text tower that knows only colours: the encoder comes to say the same."""
-
-    class Tower:
-        def encode_texts(self, texts: list[str]) -> np.ndarray:
-            rows = np.array([[text.count(colour) for colour in BASIC[:DIM]] for text in texts], np.float32)
-            return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
-
     shown = ShownScenes([pictures])
-    told = fitted_statements(Tower(), shown, count=400, steps=60)  # type: ignore[arg-type]
+    told = fitted_statements(Tower(), shown, count=300, steps=30)  # type: ignore[arg-type]
     said = [Statement((thing("1", colour),), "alone") for colour in ("red", "blue", "green")]
     rows = told.encode(said)
     assert [BASIC[i] for i in rows.argmax(1)] == ["red", "blue", "green"]
@@ -155,3 +163,67 @@ def test_statements_are_fitted_to_the_texts(pictures: PictureSet, tmp_path):
 def test_the_mean_of_two_runs():
     a, b = nn.Linear(2, 3).state_dict(), nn.Linear(2, 3).state_dict()
     assert torch.allclose(mean_of([a, b])["weight"], (a["weight"] + b["weight"]) / 2)
+
+
+@pytest.fixture(scope="module")
+def edition() -> Clip:
+    torch.manual_seed(0)
+    image = ImageTowerConfig("tf_efficientnet_lite0", 96, head=RegionHeadConfig(16, 2, 1, 4), classes=9)
+    text = TextTowerConfig(vocabulary=9, context_length=4, width=16, layers=1, heads=2)
+    model = Clip(ClipConfig(DIM, image, text))
+    nn.init.normal_(model.image.head.projection.weight, std=0.1)
+    return model.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Few(Weights):
+    picture: int = 3
+    scene: int = 6
+    photo: int = 2
+    wrong: int = 2
+
+
+@pytest.fixture
+def command(edition: Clip, pictures: PictureSet, tmp_path, monkeypatch) -> list[str]:
+    """The options of a run on scenes of random maps, which stand for pictures and photographs as well."""
+    rng = np.random.default_rng(0)
+    channels = len(edition.image.head.mean)
+    maps = rng.standard_normal((len(pictures), 9, 9, channels)), rng.standard_normal((len(pictures), 1280))
+    for file, values in zip((TOKENS, FEATURES), maps, strict=True):
+        np.save(tmp_path / file, values.astype(np.float16))
+    (tmp_path / RECORDS).write_text("\n".join(json.dumps(each) for each in pictures.records))
+    monkeypatch.setattr(head, "load_clip", lambda _: copy.deepcopy(edition))
+    monkeypatch.setattr(head, "OnnxClip", lambda _: Tower())
+    sets = [f"--{name}={tmp_path}" for name in ("model", "pictures", "photos", "validation", "scenes")]
+    return [*sets, "--threes=0", "--statements=60", "--statement-steps=5"]
+
+
+def test_a_run_changes_the_head_alone_and_the_mean_of_runs_is_one(command, edition, tmp_path, monkeypatch):
+    monkeypatch.setattr(head, "Weights", Few)
+    states = []
+    for seed in (0, 1):
+        out = tmp_path / f"run{seed}"
+        head.main([*command, "--minutes=0.02", f"--seed={seed}", f"--out={out}"])
+        states.append(torch.load(out / FINAL, weights_only=True))
+        changed = {k for k, v in edition.state_dict().items() if not torch.equal(v, states[-1]["model"][k])}
+        assert changed and all(name.startswith("image.head.") for name in changed)
+        assert states[-1]["step"] > 0
+        fitted, moved = StatementPlaces.read(out / FITTED), StatementPlaces.read(out / STATEMENTS)
+        assert not torch.equal(fitted.encoder.projection.weight, moved.encoder.projection.weight)
+    mean = tmp_path / "mean"
+    runs = [str(tmp_path / "run0"), str(tmp_path / "run1")]
+    head.main([*command, "--minutes=0", "--init", *runs, f"--out={mean}"])
+    state = torch.load(mean / FINAL, weights_only=True)
+    wanted = mean_of([each["going"] for each in states])
+    assert all(torch.allclose(state["going"][name], wanted[name]) for name in wanted)
+    assert torch.equal(state["model"]["image.head.token.weight"], wanted["head.token.weight"])
+
+
+def test_wrong_options_are_told(command, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        head.main([*command, "--minutes=0", f"--out={tmp_path / 'out'}"])
+    assert "--init" in capsys.readouterr().err
+    (tmp_path / "other").mkdir()
+    StatementPlaces(StatementEncoder(1, 1, DIM), {"1": 0}, ["noto"]).write(tmp_path / "other" / FITTED)
+    with pytest.raises(UsageError, match="other things or styles"):
+        head.main([*command, f"--init={tmp_path / 'other'}", f"--out={tmp_path / 'out'}"])
