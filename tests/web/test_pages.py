@@ -303,8 +303,8 @@ def test_what_has_no_weights_says_so_and_is_off(open_page: Any, monkeypatch: pyt
     line = "{} has no weights on this machine: bahu train {} makes them"
     monkeypatch.setattr(Services, "missing", lambda self, name: line.format(name, name) if name == "dalle" else None)
     page = open_page("/create")
-    page.wait_for_selector("#create-form [type=submit]:enabled")
     page.select_option("[name=generator]", "dalle")
+    page.wait_for_selector("#create-missing:not([hidden])")  # what is missing is known once the status has come
     assert "bahu train dalle" in page.text_content("#create-missing")
     assert page.is_disabled("#create-form [type=submit]")
     page.select_option("[name=generator]", "vqgan-clip")
