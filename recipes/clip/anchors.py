@@ -19,7 +19,6 @@ some of what words without pictures have from this (docs/log.md).
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,8 +34,9 @@ from recipes.clip.classes import given_names
 from recipes.clip.export import TEMPLATES
 from recipes.clip.guess import first_names, unit
 from recipes.clip.pretrain import TARGETS
+from recipes.clip.teacher import read_teacher
 from recipes.clip.texts import in_parts
-from recipes.clip.train import FINAL, LIMIT, NOUNS_ONLY, Place, new_clip, solved, text_state
+from recipes.clip.train import FINAL, LIMIT, NOUNS_ONLY, Place, new_clip, options, solved, text_state
 
 LEAST = 1.0
 """Taken off the sum of three cosines: below it a class says next to nothing of a word."""
@@ -90,21 +90,14 @@ def sentences(captions: Captions, rng: np.random.Generator) -> tuple[list[str], 
 
 def main() -> None:
     """Write `--out/final.pt`, as stage 3 does."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun and index.noun")
-    parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--look", type=Path, required=True, help="run folder of stage 2")
+    parser = options(__doc__ or "")
     parser.add_argument("--init", type=Path, required=True, help="run folder of stage 1")
-    parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose texts are not used")
-    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
     torch.manual_seed(0)
     left_out = look.read_ids(args.leave_out)
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
-    with np.load(args.teacher) as archive:
-        teacher = {name: archive[name] for name in archive.files}
+    teacher = read_teacher(args.teacher)
     captions = Captions.read(args.wordnet, [int(o) for o in teacher["offsets"]], left_out)
     place = Place.read(args.look)
     given = given_names()

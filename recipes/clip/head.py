@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +28,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bahumukha.data.scene_captions import Statement, say
-from bahumukha.data.scene_colours import BASIC
 from bahumukha.data.scenes import SceneObject
 from bahumukha.errors import UsageError
 from bahumukha.models.clip import ImageTower
+from bahumukha.models.contrastive import contrastive_loss
 from bahumukha.models.regions import RegionHead, colour_channels
 from bahumukha.train.checkpoints import write_whole
 from bahumukha.train.loop import LoopConfig, train
 from bahumukha.zoo.onnx import OnnxClip
 from bahumukha.zoo.pytorch import load_clip
 from recipes.clip.image_side import scene_scores
-from recipes.clip.look import exactly, vocabulary
+from recipes.clip.look import vocabulary
 from recipes.clip.pictures import PictureSet
 from recipes.clip.shown import ShownScenes, in_anothers_style
 from recipes.clip.statements import (
@@ -47,8 +47,8 @@ from recipes.clip.statements import (
     StatementPlaces,
     falsified,
     held_out,
+    in_other_colours,
     slip,
-    statement_ids,
 )
 from recipes.clip.train import FINAL
 
@@ -82,13 +82,7 @@ def other_colours(said: Statement, rng: np.random.Generator) -> list[Statement]:
     coloured = [i for i, each in enumerate(said.objects) if each.colour]
     if not coloured:
         return []
-    i = coloured[rng.integers(len(coloured))]
-    before, own, behind = said.objects[:i], said.objects[i], said.objects[i + 1 :]
-    others = [
-        replace(said, objects=(*before, replace(own, colour=colour), *behind))
-        for colour in BASIC
-        if colour != own.colour
-    ]
+    others = in_other_colours(said, coloured[rng.integers(len(coloured))])
     return [each for each in others if not held_out(each)]
 
 
@@ -106,13 +100,15 @@ def fitted_statements(model: OnnxClip, shown: ShownScenes, *, count: int, steps:
     while len(said) < count:
         true = shown.said(rng)
         colours = other_colours(true, rng)
-        some = [colours[i] for i in rng.permutation(len(colours))[:3]]
-        said += [true, *some, *falsified(true, rng, 2, shown.things)]
+        three = [colours[i] for i in rng.permutation(len(colours))[:3]]
+        said += [true, *three, *falsified(true, rng, 2, shown.things)]
     texts = [str(say(each, rng)) for each in said]  # in English there is a wording for each
     rows = [model.encode_texts(texts[start : start + 256]) for start in range(0, len(texts), 256)]
-    targets, ids = torch.from_numpy(np.concatenate(rows)), statement_ids(said, kinds, styles)
+    targets = torch.from_numpy(np.concatenate(rows))
     torch.manual_seed(0)
     encoder = StatementEncoder(len(kinds), len(styles), targets.shape[1])
+    told = StatementPlaces(encoder, kinds, styles)
+    ids = told.ids(said)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for step in range(steps):
@@ -124,7 +120,7 @@ def fitted_statements(model: OnnxClip, shown: ShownScenes, *, count: int, steps:
         schedule.step()
         if step % 250 == 0 or step + 1 == steps:
             print(f"statements: step {step}, 1 - cosine {loss.item():.4f}", flush=True)
-    return StatementPlaces(encoder, kinds, styles)
+    return told
 
 
 # --- training
@@ -193,12 +189,12 @@ class Objective:
     def _composed(self, images: Tensor, said: Tensor, of: Tensor, place: Tensor) -> dict[str, Tensor]:
         """images (S, dim), said (S + W, dim), of norm 1; a scene competes for its statement with the other scenes, and
         its statement with the false ones about it."""
-        scenes = len(images)
-        among = exactly(self.weights.scale * images, said[:scenes])
-        false = self.weights.scale * (images.float()[of] * said[scenes:].float()).sum(1)
-        true = torch.arange(scenes)
-        both = (F.cross_entropy(among, true) + F.cross_entropy(among.T, true)) / 2
-        return {"scene": both, "slip": slip(among.diagonal(), false, of, place)}
+        scale, (true, false) = self.weights.scale, said.float().split([len(images), len(of)])
+        with torch.autocast(images.device.type, enabled=False):  # in bfloat16 a wrong colour is a rounding away
+            images = images.float()
+            among = contrastive_loss(images, true, torch.tensor(scale))
+            own, others = scale * (images * true).sum(1), scale * (images[of] * false).sum(1)
+        return {"scene": among, "slip": slip(own, others, of, place)}
 
 
 def first_places(args: argparse.Namespace, scenes: ShownScenes) -> StatementPlaces:

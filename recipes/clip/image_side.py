@@ -24,7 +24,7 @@ from bahumukha.data.scenes import OPPOSITE, RELATIONS, Scene
 from bahumukha.models.clip import ImageTower, ImageTowerConfig
 from recipes.clip.look import exactly
 from recipes.clip.pictures import PictureSet, name_of
-from recipes.clip.statements import StatementPlaces
+from recipes.clip.statements import StatementPlaces, in_other_colours
 from recipes.clip.train import Place
 from recipes.clip.trunk import HEAD
 
@@ -43,16 +43,9 @@ def embeddings(tower: ImageTower, pictures: PictureSet) -> Tensor:
 def nearly(said: Statement) -> Iterator[tuple[str, list[Statement]]]:
     """What is asked of a plain statement, and the false ones beside it."""
     objects = said.objects
-
-    def changed(index: int, **changes: object) -> Statement:
-        own = list(objects)
-        own[index] = replace(own[index], **changes)  # type: ignore[arg-type]
-        return replace(said, objects=tuple(own))
-
     coloured = [i for i, each in enumerate(objects) if each.colour in BASIC]
     if coloured:
-        first = coloured[0]
-        yield "colour", [changed(first, colour=c) for c in BASIC if c != objects[first].colour]
+        yield "colour", in_other_colours(said, coloured[0])
     if said.arrangement in RELATIONS:
         yield "relation", [replace(said, arrangement=OPPOSITE[said.arrangement])]
         colours = [each.colour for each in objects]
@@ -60,8 +53,10 @@ def nearly(said: Statement) -> Iterator[tuple[str, list[Statement]]]:
             swapped = (replace(objects[0], colour=colours[1]), replace(objects[1], colour=colours[0]))
             yield "swapped", [replace(said, objects=swapped)]
     if objects[0].plural:
-        others = [n for n in range(1, 6) if n != objects[0].count]
-        yield "number", [changed(0, count=n, spots=objects[0].spots[:1] * n) for n in others]
+        first, *rest = objects
+        numbers = (n for n in range(1, 6) if n != first.count)
+        others = (replace(first, count=n, spots=first.spots[:1] * n) for n in numbers)
+        yield "number", [replace(said, objects=(other, *rest)) for other in others]
 
 
 @torch.inference_mode()

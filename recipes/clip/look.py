@@ -43,7 +43,7 @@ from recipes.clip.pictures import PictureSet, name_of
 from recipes.clip.shown import ShownScenes, in_anothers_style
 from recipes.clip.statements import StatementEncoder, falsified, slip, statement_ids
 from recipes.clip.targets import learn_targets
-from recipes.clip.teacher import SentenceEncoder
+from recipes.clip.teacher import SentenceEncoder, read_teacher
 from recipes.clip.texts import encode_batch
 from recipes.clip.trunk import HEAD, class_vectors, classifier, mean_feature
 from recipes.clip.wordnet import offset_of
@@ -301,8 +301,7 @@ def main() -> None:
 
     torch.manual_seed(0)
     left_out = read_ids(args.leave_out)
-    with np.load(args.teacher) as archive:
-        teacher = {name: archive[name] for name in archive.files}
+    teacher = read_teacher(args.teacher)
     tower, prototypes = new_tower(args.trunk, args.dim, left_out)
     known = know(tower, prototypes, args.wordnet, teacher, left_out)
     hidden = known.captions.hidden

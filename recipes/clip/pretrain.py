@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from bahumukha.models.clip import TextTower, TextTowerConfig
 from bahumukha.train.loop import LoopConfig, train
 from recipes.clip.classes import class_offsets
-from recipes.clip.teacher import SentenceEncoder
+from recipes.clip.teacher import SentenceEncoder, read_teacher
 from recipes.clip.texts import by_length, encode_batch, nouns, phrase, sense_ranks
 from recipes.clip.translations import Translations
 from recipes.clip.wordnet import WordNet
@@ -151,8 +151,7 @@ def main() -> None:
     torch.manual_seed(0)
     wordnet = WordNet.read(args.wordnet / "data.noun")
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
-    with np.load(args.teacher) as archive:
-        teacher = {name: archive[name] for name in archive.files}
+    teacher = read_teacher(args.teacher)
     config = TextTowerConfig(vocabulary=tokenizer.get_vocab_size())
     model = DictionaryModel(config, {t: teacher[t].shape[1] for t in TARGETS})
     if not args.resume:

@@ -95,15 +95,19 @@ class StatementPlaces(NamedTuple):
     styles: list[str]
 
     @classmethod
-    def read(cls, file: Path) -> StatementPlaces:
-        """What `write` wrote."""
-        stored: dict[str, Any] = torch.load(file, weights_only=True)
-        state, kinds, styles = stored["encoder"], stored["kinds"], stored["styles"]
+    def of(cls, state: dict[str, Tensor], kinds: dict[str, int], styles: list[str]) -> StatementPlaces:
+        """With an encoder of this state, whose sizes are the state's."""
         dim, width = state["projection.weight"].shape
         layers = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
         encoder = StatementEncoder(len(kinds), len(styles), dim, width, layers)
         encoder.load_state_dict(state)
         return cls(encoder.eval(), kinds, styles)
+
+    @classmethod
+    def read(cls, file: Path) -> StatementPlaces:
+        """What `write` wrote."""
+        stored: dict[str, Any] = torch.load(file, weights_only=True)
+        return cls.of(stored["encoder"], stored["kinds"], stored["styles"])
 
     def write(self, file: Path) -> None:
         """All three, in one file of tensors and plain values."""
@@ -126,9 +130,16 @@ def slip(true: Tensor, false: Tensor, of: Tensor, place: Tensor) -> Tensor:
     true (S,), false (W,): scaled cosines with the scene. of, place (W,): the scene of each false one, and which of that
     scene's it is, from 1.
     """
-    against = true.new_full((len(true), 1 + int(place.max()) if len(place) else 1), -torch.inf)
-    against = against.index_put((torch.arange(len(true)), torch.zeros(len(true), dtype=torch.long)), true)
-    return -against.index_put((of, place), false).log_softmax(1)[:, 0].mean()
+    most = int(place.max()) if len(place) else 0
+    others = true.new_full((len(true), most), -torch.inf).index_put((of, place - 1), false)
+    return -torch.cat([true[:, None], others], 1).log_softmax(1)[:, 0].mean()
+
+
+def in_other_colours(said: Statement, index: int) -> list[Statement]:
+    """A statement with one of its things in each other basic colour."""
+    before, own, behind = said.objects[:index], said.objects[index], said.objects[index + 1 :]
+    others = (replace(own, colour=colour) for colour in BASIC if colour != own.colour)
+    return [replace(said, objects=(*before, other, *behind)) for other in others]
 
 
 def falsified(said: Statement, rng: np.random.Generator, most: int, others: Sequence[SceneObject]) -> list[Statement]:

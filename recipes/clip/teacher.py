@@ -30,6 +30,12 @@ from recipes.clip.wordnet import WordNet
 TAXONOMY_DIM = 128
 
 
+def read_teacher(file: Path) -> dict[str, np.ndarray]:
+    """What `main` wrote: "offsets", "names", and the vectors."""
+    with np.load(file) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
 class SentenceEncoder:
     """all-MiniLM-L6-v2: mean of the last layer over tokens, normalised (Reimers and Gurevych 2019)."""
 

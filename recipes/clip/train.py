@@ -43,7 +43,7 @@ from recipes.clip import look
 from recipes.clip.captions import Captions
 from recipes.clip.names import Names
 from recipes.clip.pictures import PictureSet
-from recipes.clip.statements import StatementEncoder, StatementPlaces, falsified
+from recipes.clip.statements import StatementPlaces, falsified
 from recipes.clip.texts import by_length, encode_batch
 from recipes.clip.translations import Translations
 from recipes.clip.trunk import HEAD
@@ -94,14 +94,12 @@ class Place:
         state = stored["model"]
         vectors = torch.where(state["fixed"][:, None], state["start"], state["names"])
         own = {k.removeprefix("statements."): v for k, v in state.items() if k.startswith("statements.")}
-        statements = StatementEncoder(len(stored["kinds"]), len(stored["styles"]), vectors.shape[1])
-        statements.load_state_dict(own)
         image = {k.removeprefix("image."): v for k, v in state.items() if k.startswith("image.")}
         return cls(
             stored["targets"],
             stored["names"],
             F.normalize(vectors, dim=1),
-            StatementPlaces(statements.eval(), stored["kinds"], stored["styles"]),
+            StatementPlaces.of(own, stored["kinds"], stored["styles"]),
             image,
         )
 
@@ -299,13 +297,21 @@ def text_state(folder: Path) -> dict[str, Tensor]:
     return load_clip(folder).text.state_dict()
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+def options(told: str) -> argparse.ArgumentParser:
+    """Those of what stage 3 begins with, however it goes on."""
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun and index.noun")
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--look", type=Path, required=True, help="run folder of stage 2")
+    parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose texts are not used")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = options(__doc__ or "")
     parser.add_argument("--pictures", type=Path, required=True, help="cache of recipes.clip.pictures")
     parser.add_argument("--scenes", type=Path, nargs="+", required=True, help="the same, of scenes")
     parser.add_argument("--translations", type=Path, required=True, help="of recipes.clip.translations")
@@ -313,11 +319,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--leave-out", type=Path, help="WordNet ids, one a line, whose texts are not used")
     parser.add_argument("--scene", type=int, default=Weights.scene, help="scenes in a batch, 0 for none")
     parser.add_argument("--nouns-only", action="store_true", help="neither translations, names nor scenes")
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
 

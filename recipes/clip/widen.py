@@ -36,6 +36,7 @@ from bahumukha.data.scene_captions import Statement, plainly, say
 from bahumukha.data.scenes import Scene, SceneObject
 from bahumukha.evaluate.everyday import everyday_things
 from bahumukha.models.clip import Clip
+from bahumukha.models.contrastive import contrastive_loss
 from bahumukha.models.text import TextTower
 from bahumukha.train.loop import LoopConfig, train
 from recipes.clip.export import TEMPLATES
@@ -83,7 +84,7 @@ class Projection(nn.Module):
     def __init__(self, tower: TextTower):
         super().__init__()
         assert tower.projection_mlp is not None
-        self.linear, self.mlp = tower.projection, tower.projection_mlp
+        self.linear, self.mlp, self.project = tower.projection, tower.projection_mlp, tower.project
 
     def features(self, states: Tensor) -> Tensor:
         """States (N, width) -> (N, width + hidden): what the two last maps are linear in."""
@@ -91,7 +92,7 @@ class Projection(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """States (N, width) -> (N, dim), rows of norm 1."""
-        return F.normalize(self.linear(states) + self.mlp(states), dim=1)
+        return F.normalize(self.project(states), dim=1)
 
     def begin(self, states: Tensor, seed: int = 0) -> None:
         """Random hidden units over whitened states, none of which says anything yet."""
@@ -227,11 +228,9 @@ class Objective:
         texts = self.projection(self.states["told"][batch["told"]])
         seen = self.scenes[batch["scenes"]]
         scores = self.weights.scale * (texts * seen[of]).sum(1)
-        among = self.weights.scale * seen @ texts[place == 0].T
-        right = torch.arange(len(seen))
         return {
             "slip": slip(scores[place == 0], scores[place > 0], of[place > 0], place[place > 0]),
-            "scene": (F.cross_entropy(among, right) + F.cross_entropy(among.T, right)) / 2,
+            "scene": contrastive_loss(seen, texts[place == 0], torch.tensor(self.weights.scale)),
             "stay": 1 - (texts * self.places["told"][batch["told"]]).sum(1).mean(),
         }
 

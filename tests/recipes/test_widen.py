@@ -101,13 +101,22 @@ def objective(rows: torch.Tensor, weights: Weights) -> Objective:
     return Objective(made, states, places, groups, rows[[0, 2, 4]], weights)
 
 
+IN_ORDER = {
+    "scenes": torch.tensor([0, 1, 2]),
+    "told": torch.arange(6),
+    "of": torch.tensor([0, 0, 1, 1, 2, 2]),
+    "place": torch.tensor([0, 1] * 3),
+}
+"""Of a batch of `objective`: each of its scenes once."""
+
+
 def test_losses_vanish_where_all_is_in_its_place_and_fall_in_training():
     rows = torch.eye(8)
     weights = Weights(count=dict.fromkeys(KINDS, 4), told=3)
     made = objective(rows, weights)
     batch = next(made.batches(0))
     assert len(batch["scenes"]) == 3 and batch["place"].tolist() == [0, 1] * 3
-    batch |= {"scenes": torch.tensor([0, 1, 2]), "told": torch.arange(6), "of": torch.tensor([0, 0, 1, 1, 2, 2])}
+    batch |= IN_ORDER
     made.projection.begin(torch.randn(100, 16))
     made.projection.solve([made.states["told"]], [rows[:6]], [1.0], ridge=1e-6)
     best = {name: float(value.detach()) for name, value in made(batch).items()}
@@ -133,12 +142,7 @@ def test_a_false_statement_at_the_scene_is_a_slip():
     targets = rows[:6].clone()
     targets[1] = rows[0]  # the false one lies where the true one does
     made.projection.solve([made.states["told"]], [targets], [1.0], ridge=1e-6)
-    batch = next(made.batches(0)) | {
-        "scenes": torch.tensor([0, 1, 2]),
-        "told": torch.arange(6),
-        "of": torch.tensor([0, 0, 1, 1, 2, 2]),
-        "place": torch.tensor([0, 1] * 3),
-    }
+    batch = next(made.batches(0)) | IN_ORDER
     losses = {name: float(value.detach()) for name, value in made(batch).items()}
     assert losses["slip"] == pytest.approx(np.log(2) / 3, abs=1e-2)
     assert losses["scene"] < 1e-2 and losses["stay"] == pytest.approx(1 / 6, abs=1e-2)

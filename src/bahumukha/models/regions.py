@@ -28,12 +28,6 @@ from bahumukha.nn.grid import ConvBlock
 COLOURS = 12
 """Numbers a place that come from the pixels: mean, deviation, least and greatest of each channel."""
 
-
-def colour_channels(levels: int) -> int:
-    """How many numbers of a token, its last ones, come from the pixels, with histograms of `levels` steps a channel."""
-    return COLOURS + levels**3
-
-
 DROPOUT = 0.15
 """Part of the tokens' numbers that training leaves out."""
 
@@ -63,6 +57,11 @@ class RegionHeadConfig:
             raise ValueError(
                 f"image.head.width {self.width} is not a multiple of 4 and of image.head.heads {self.heads}"
             )
+
+
+def colour_channels(levels: int) -> int:
+    """How many numbers of a token, its last ones, come from the pixels, with histograms of `levels` steps a channel."""
+    return COLOURS + levels**3
 
 
 def colour_histogram(pixels: Tensor, levels: int) -> Tensor:
